@@ -1,0 +1,104 @@
+//! The seam between the engine and every ciphertext format.
+
+use reseal_crypto::RowKey;
+use reseal_crypto::random::{RandomError, RandomPool};
+
+/// One ciphertext format under one key.
+///
+/// Implementations parse once, borrow from the message, and never panic on any input.
+pub trait Format: Send + Sync + std::fmt::Debug {
+    /// The name in plan files and reports, for example `pgcrypto`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a wrong key or a changed message is always noticed. Only such formats may be written.
+    fn authenticated(&self) -> bool;
+
+    /// The bytes with which every message under this key begins and no message under another key does, if the
+    /// format names its key; `None` means that "already new" is only found out by opening.
+    fn key_prefix(&self) -> Option<&[u8]>;
+
+    /// Appends the plaintext of `message` to `plaintext`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; `plaintext` is left as it was.
+    fn open(&self, message: &[u8], row: Option<&RowKey>, plaintext: &mut Vec<u8>)
+    -> Result<Shape, OpenError>;
+
+    /// Appends the message that seals `plaintext` to `message`, with the options of `like` where it is of this format.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`]; `message` is left as it was.
+    fn seal(
+        &self,
+        plaintext: &[u8],
+        like: &Shape,
+        row: Option<&RowKey>,
+        random: &mut RandomPool<'_>,
+        message: &mut Vec<u8>,
+    ) -> Result<(), SealError>;
+}
+
+/// The options a message was written with: what sealing in the same format keeps.
+///
+/// Holds no plaintext and no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Shape {
+    /// Nothing to keep: the format's defaults, or those that the plan names.
+    #[default]
+    Plain,
+}
+
+/// Why a message did not open. Says nothing about its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Not a message of this format, or a damaged one.
+    #[error("not a {format} value: {reason}")]
+    Malformed {
+        /// Name of the format.
+        format: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A message of this format with an option that is recognised and not supported.
+    #[error("{format} value uses {option}, which is not supported")]
+    Unsupported {
+        /// Name of the format.
+        format: &'static str,
+        /// Name of the option.
+        option: &'static str,
+    },
+    /// The message names another key than this one.
+    #[error("sealed under another key")]
+    OtherKey,
+    /// A wrong key and a changed message look the same here. That is deliberate.
+    #[error("does not open under this key")]
+    Unopened,
+    /// Opens only together with the key of its row, which was not given.
+    #[error("bound to its row, but no row key was given")]
+    RowKeyMissing,
+    /// The message asks for more memory or work than is allowed.
+    #[error("asks for more than the limit of {0}")]
+    TooLarge(&'static str),
+}
+
+/// Why a plaintext was not sealed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The system's generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The format ties a value to its row, and no row key was given.
+    #[error("bound to its row, but no row key was given")]
+    RowKeyMissing,
+    /// The plaintext is longer than the format carries.
+    #[error("longer than the limit of {0}")]
+    TooLarge(&'static str),
+    /// The format can be read but not written.
+    #[error("{0} values are not written")]
+    ReadOnly(&'static str),
+}
