@@ -1,0 +1,115 @@
+//! Processes that do not outlive the one that started them.
+//!
+//! ```text
+//! this process --pipe--> sh --child--> server
+//! ```
+//!
+//! The shell waits for a word on the pipe. When this process is gone, however it went, the pipe closes: the shell then
+//! ends the server and removes its directory. The shell never waits for the server before that, so the server's process
+//! id stays its own, and a signal cannot reach a stranger.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::SandboxError;
+use crate::user::ServerUser;
+
+/// Descriptor 3 is the pipe that tells when the last process of the server has gone: all of them inherit it.
+const SCRIPT: &str = r#"
+directory=$1
+shift
+"$@" </dev/null 3>&1 >>"$directory/log" 2>&1 &
+pid=$!
+trap '' HUP INT TERM
+echo "$pid"
+exec >/dev/null
+read -r word
+if [ "$word" = keep ]; then exit; fi
+kill -QUIT "$pid"
+wait "$pid"
+rm -rf -- "$directory"
+"#;
+
+/// What a child of the sandbox gets to see of this process' environment: enough to start, nothing to leak.
+const ENVIRONMENT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR"];
+
+/// A process that ends, and whose directory goes, when this process ends.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+    pid: Pid,
+    gone: Receiver<()>,
+}
+
+impl Guarded {
+    /// Starts `arguments` with what it prints in the file `log` of `directory`.
+    pub(crate) fn spawn(
+        directory: &Path,
+        user: ServerUser,
+        arguments: &[std::ffi::OsString],
+    ) -> Result<Self, SandboxError> {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(SCRIPT).arg("reseal-sandbox").arg(directory).args(arguments);
+        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(directory);
+        // A group of its own: Ctrl-C is for this process, which then goes and takes the server along.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        user.apply(&mut command);
+        let mut shell = command.spawn().map_err(SandboxError::io("start", "/bin/sh"))?;
+        let pipe = shell.stdin.take();
+        let mut output = BufReader::new(shell.stdout.take().expect("standard output was piped above"));
+        let mut line = String::new();
+        output.read_line(&mut line).map_err(SandboxError::io("read from", "/bin/sh"))?;
+        let pid = line.trim().parse().ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| SandboxError::Failed { program: "sh", log: line })?;
+        Ok(Self { shell, pipe, pid, gone: watch(output) })
+    }
+
+    /// The process id of the guarded process, which stays its own as long as this value lives.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal to the guarded process only.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // The process may be gone already: then there is nobody to tell.
+        let _ = kill_process(self.pid, signal);
+    }
+
+    /// Waits until the process and all that it started are gone; `false` if they are not in time.
+    pub(crate) fn wait_gone(&self, timeout: Duration) -> bool {
+        matches!(self.gone.recv_timeout(timeout), Ok(()) | Err(RecvTimeoutError::Disconnected))
+    }
+
+    /// Ends the watch over a process that is gone already; its directory stays.
+    pub(crate) fn release(mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"keep\n");
+        }
+        let _ = self.shell.wait();
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// Reports when the last holder of the other end has closed it.
+fn watch(mut output: impl BufRead + Send + 'static) -> Receiver<()> {
+    let (tell, gone) = channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut output, &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    gone
+}
