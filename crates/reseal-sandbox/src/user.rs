@@ -1,5 +1,6 @@
 //! The user a server runs as: servers refuse root.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,6 +33,20 @@ impl ServerUser {
         }
     }
 
+    /// What to put before `initdb`, which insists on a user with a name.
+    ///
+    /// A user without one (a bare id in a container) borrows that of `nobody` inside a user namespace, util-linux
+    /// `unshare(1)`; outside of it the files are still his own.
+    pub(crate) fn prefix_for_initdb(self) -> Vec<OsString> {
+        if matches!(self, Self::Other { .. }) || has_name() {
+            return Vec::new();
+        }
+        let Some(Self::Other { uid, gid }) = look_up("nobody") else { return Vec::new() };
+        ["unshare", "--user", &format!("--map-user={uid}"), &format!("--map-group={gid}"), "--"]
+            .map(OsString::from)
+            .into()
+    }
+
     /// Gives a file or directory to this user.
     pub(crate) fn own(self, path: &Path) -> Result<(), SandboxError> {
         let Self::Other { uid, gid } = self else { return Ok(()) };
@@ -41,6 +56,11 @@ impl ServerUser {
 
 fn look_up(name: &str) -> Option<ServerUser> {
     Some(ServerUser::Other { uid: id("-u", name)?, gid: id("-g", name)? })
+}
+
+fn has_name() -> bool {
+    // Without a name `id` fails.
+    Command::new("id").arg("-un").stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
 
 /// Asks `id`, which knows every directory of users that the system is set up with.

@@ -11,8 +11,9 @@ async fn starts_answers_and_goes_without_leftovers() {
     let server = Server::start(Options::default()).unwrap();
     let (directory, pid) = (server.directory().to_owned(), server.pid().unwrap());
     let client = server.connect().await.unwrap();
-    let one: i32 = client.query_one("SELECT 1", &[]).await.unwrap().get(0);
-    assert_eq!(one, 1);
+    let statement = "SELECT count(md5(n::text)) FROM generate_series(1, 200000) AS n";
+    let counted: i64 = client.query_one(statement, &[]).await.unwrap().get(0);
+    assert_eq!(counted, 200_000);
     assert!(server.cpu_seconds().is_none_or(|seconds| seconds > 0.0));
     drop(server);
     assert!(!directory.exists());
