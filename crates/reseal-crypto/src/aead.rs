@@ -236,7 +236,11 @@ impl ForeignKey {
         }))
     }
 
-    /// Appends ciphertext and tag to `out`. `nonce` has the length this key was prepared for.
+    /// Appends ciphertext and tag to `out`: `plaintext.len() + 16` bytes.
+    ///
+    /// # Panics
+    ///
+    /// If `nonce` does not have the length this key was prepared for.
     pub fn seal(&self, nonce: &[u8], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
         with_foreign!(self, cipher => seal_with(cipher, nonce, aad, plaintext, out));
     }

@@ -4,7 +4,9 @@
 //! byte from one field to its neighbour always changes the result.
 
 /// Builds a canonical byte string, field by field.
-#[derive(Debug, Clone, Default)]
+///
+/// Quiet in `Debug`: what is authenticated may be what a vault seals, such as names.
+#[derive(Clone, Default)]
 pub struct Canonical(Vec<u8>);
 
 impl Canonical {
@@ -44,6 +46,12 @@ impl Canonical {
     /// The encoding so far.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl std::fmt::Debug for Canonical {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canonical").field("len", &self.0.len()).finish_non_exhaustive()
     }
 }
 

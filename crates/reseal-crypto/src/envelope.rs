@@ -147,7 +147,7 @@ impl Binding {
 
 /// The canonical bytes of a row's key: `u8 count`, then per key column `u8 type || u32 length || bytes`.
 ///
-/// Built in the order in which the plan lists the key columns.
+/// Built in the order in which the plan lists the key columns. At most 255 columns: databases stop far below.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RowKey(Vec<u8>);
 
@@ -189,7 +189,7 @@ impl RowKey {
 
     fn field(mut self, kind: u8, bytes: &[u8]) -> Self {
         let length = u32::try_from(bytes.len()).expect("a database key column is far below 4 GiB");
-        self.0[0] = self.0[0].checked_add(1).expect("a database key has at most 32 columns");
+        self.0[0] = self.0[0].checked_add(1).expect("a plan refuses row keys of more than 255 columns");
         self.0.push(kind);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(bytes);

@@ -26,12 +26,16 @@ pub struct KdfParams {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KdfError {
     /// Cheaper than the floor: a file that asks for it was written by an attacker or by another program.
-    #[error("Argon2id below the floor of 64 MiB and 3 passes: {memory_kib} KiB, {passes} passes")]
+    #[error(
+        "Argon2id below the floor of 64 MiB, 3 passes and 1 lane: {memory_kib} KiB, {passes} passes, {lanes} lanes"
+    )]
     BelowFloor {
         /// Memory asked for, in KiB.
         memory_kib: u32,
         /// Passes asked for.
         passes: u32,
+        /// Lanes asked for.
+        lanes: u32,
     },
     /// More expensive than the ceiling, refused before anything is allocated.
     #[error(
@@ -79,7 +83,7 @@ impl KdfParams {
             return Err(KdfError::AboveCeiling { memory_kib, passes, lanes });
         }
         if memory_kib < Self::MEMORY_KIB_MIN || passes < Self::PASSES_MIN || lanes == 0 {
-            return Err(KdfError::BelowFloor { memory_kib, passes });
+            return Err(KdfError::BelowFloor { memory_kib, passes, lanes });
         }
         Ok(Self { memory_kib, passes, lanes })
     }
@@ -134,22 +138,53 @@ pub fn derive(
     let KdfParams { memory_kib, passes, lanes } = params;
     let argon = Params::new(memory_kib, passes, lanes, Some(OUTPUT_LEN))
         .expect("the floors and ceilings lie within RFC 9106's ranges");
-    let count = argon.block_count();
-    let mut blocks: Vec<Block> = Vec::new();
-    blocks.try_reserve_exact(count).map_err(|_| KdfError::OutOfMemory { memory_kib })?;
-    blocks.resize(count, Block::new());
     let mut output = Zeroizing::new([0; OUTPUT_LEN]);
     // EXPOSE: argon2 hashes the passphrase and keeps no copy.
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, argon)
-        .hash_password_into_with_memory(passphrase.expose(), salt, &mut *output, &mut blocks)
+    compute(&Argon2::new(Algorithm::Argon2id, VERSION, argon), passphrase.expose(), salt, &mut *output)?;
+    Ok(output)
+}
+
+const VERSION: Version = Version::V0x13;
+
+/// Runs `argon` in memory of its own, asked for carefully and wiped after.
+fn compute(argon: &Argon2<'_>, password: &[u8], salt: &[u8], output: &mut [u8]) -> Result<(), KdfError> {
+    let count = argon.params().block_count();
+    let mut blocks: Vec<Block> = Vec::new();
+    blocks
+        .try_reserve_exact(count)
+        .map_err(|_| KdfError::OutOfMemory { memory_kib: argon.params().m_cost() })?;
+    blocks.resize(count, Block::new());
+    argon
+        .hash_password_into_with_memory(password, salt, output, &mut blocks)
         .expect("salt and output have lengths that RFC 9106 allows, a passphrase stays below 4 GiB");
     blocks.iter_mut().for_each(Zeroize::zeroize);
-    Ok(output)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::{AssociatedData, ParamsBuilder};
+
     use super::*;
+
+    #[test]
+    fn rfc_9106_section_5_3() {
+        // The vector has a secret, associated data and 32 KiB of memory, which `derive` does not offer.
+        let params = ParamsBuilder::new()
+            .m_cost(32)
+            .t_cost(3)
+            .p_cost(4)
+            .data(AssociatedData::new(&[4; 12]).expect("12 bytes"))
+            .output_len(32)
+            .build()
+            .expect("the RFC's own parameters");
+        let argon = Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, VERSION, params)
+            .expect("8 bytes of secret");
+        let mut tag = [0; 32];
+        compute(&argon, &[1; 32], &[2; 16], &mut tag).expect("32 KiB");
+        let expected = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
+        assert_eq!(hex::encode(tag), expected);
+    }
 
     #[test]
     fn floors_and_ceilings_hold() {

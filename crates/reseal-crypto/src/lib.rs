@@ -11,7 +11,6 @@
 pub mod aead;
 pub mod canonical;
 pub mod envelope;
-
 pub mod hash;
 pub mod kdf;
 pub mod keyring;

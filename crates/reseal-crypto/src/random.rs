@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{NONCE_LEN, Nonce};
 
@@ -61,17 +62,18 @@ const BLOCK: usize = 3072;
 /// Random bytes drawn in blocks and handed out once each.
 ///
 /// A system call per nonce costs more than the AEAD of a short value; a block costs one call for many. The pool is
-/// not shared between threads and not cloned, so no byte is handed out twice.
+/// not shared between threads and not cloned, and what was handed out is wiped, so no byte is handed out twice and a
+/// key that was drawn here does not stay here.
 pub struct RandomPool<'a> {
     source: &'a dyn Random,
-    block: Box<[u8; BLOCK]>,
+    block: Zeroizing<Vec<u8>>,
     used: usize,
 }
 
 impl<'a> RandomPool<'a> {
     /// An empty pool over `source`; nothing is drawn until something is taken.
     pub fn new(source: &'a dyn Random) -> Self {
-        Self { source, block: Box::new([0; BLOCK]), used: BLOCK }
+        Self { source, block: Zeroizing::new(vec![0; BLOCK]), used: BLOCK }
     }
 
     /// Hands out `N` fresh bytes; `N` is at most 3,072.
@@ -82,11 +84,15 @@ impl<'a> RandomPool<'a> {
     pub fn take<const N: usize>(&mut self) -> Result<[u8; N], RandomError> {
         const { assert!(N <= BLOCK) };
         if BLOCK - self.used < N {
-            self.source.fill(&mut *self.block)?;
+            // A source that fails may have written half a block: nothing of it may be taken later.
+            self.used = BLOCK;
+            self.source.fill(&mut self.block)?;
             self.used = 0;
         }
+        let fresh = &mut self.block[self.used..self.used + N];
         let mut taken = [0; N];
-        taken.copy_from_slice(&self.block[self.used..self.used + N]);
+        taken.copy_from_slice(fresh);
+        fresh.zeroize();
         self.used += N;
         Ok(taken)
     }
@@ -119,6 +125,34 @@ mod tests {
         let drawn: HashSet<[u8; NONCE_LEN]> =
             (0..10_000).map(|_| pool.nonce().expect("the system has randomness").0).collect();
         assert_eq!(drawn.len(), 10_000);
+    }
+
+    /// Fills half of what is asked for and fails, from the second call on.
+    #[derive(Debug, Default)]
+    struct FailsLater(std::sync::atomic::AtomicBool);
+
+    impl Random for FailsLater {
+        fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError> {
+            if self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                dest.fill(0);
+                return Err(RandomError("no entropy".into()));
+            }
+            dest.fill(0xAA);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_block_that_failed() {
+        let source = FailsLater::default();
+        let mut pool = RandomPool::new(&source);
+        // 127 nonces leave 24 bytes; 20 of them leave 4, too few for a nonce but enough for a smaller draw.
+        for _ in 0..127 {
+            assert_eq!(pool.nonce().expect("the first block").0, [0xAA; NONCE_LEN]);
+        }
+        assert_eq!(pool.take::<20>().expect("the first block"), [0xAA; 20]);
+        assert!(pool.nonce().is_err());
+        assert!(pool.take::<4>().is_err(), "bytes of a failed draw were handed out");
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub fn decode_key(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     // The decoder's estimate for 43 characters is 33 bytes, so it needs a slightly larger buffer.
     let mut buffer = Zeroizing::new([0; 33]);
     let written = BASE64URL.decode_slice(text, &mut *buffer).ok()?;
-    (written == 32).then(|| key.copy_from_slice(&buffer[..32]))?;
+    if written != key.len() {
+        return None;
+    }
+    key.copy_from_slice(&buffer[..32]);
     Some(key)
 }
 
