@@ -1,1 +1,28 @@
-//! placeholder
+//! Re-encrypts database columns under a new key: online, verified, resumable.
+//!
+//! ```text
+//!    async                      rayon                          async
+//!  Session::read --> Batch --> open, seal, reopen --> VerifiedBatch --> Session::write + checkpoint
+//! ```
+//!
+//! Three mechanisms, each enough against what it is for: the compare-and-set of the write protects the data of the
+//! application, the fence row protects the account, and one snapshot at the end proves that nothing old is left.
+//! Nothing relies on a span being right.
+
+pub mod batch;
+pub mod error;
+pub mod finding;
+pub mod ledger;
+pub mod observer;
+pub mod plan;
+pub mod store;
+pub mod survey;
+pub mod verified;
+
+pub use batch::{Batch, Cells, KeyCells, Position};
+pub use error::{DatabaseError, EngineError, ErrorKind};
+pub use finding::{Refusal, Warning};
+pub use ledger::{RunId, RunKey, RunState, SpanRecord, Tally};
+pub use observer::{BatchInfo, Event, Moment, Observer, Silent};
+pub use plan::{Codecs, ColumnPlan, ColumnType, Direction, Job, KeyColumn, KeyType, RunPlan, TableName};
+pub use verified::{Lease, Reason, VerifiedBatch};

@@ -1,0 +1,215 @@
+//! A batch of rows in flat buffers: one allocation per column, none per value.
+
+use std::fmt;
+
+use reseal_crypto::RowKey;
+
+/// Byte strings and NULLs, back to back in one buffer.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Cells {
+    bytes: Vec<u8>,
+    extents: Vec<Extent>,
+}
+
+/// Where a cell stands; a length of `u32::MAX` is NULL. Batches end far below 4 GiB.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    start: u32,
+    len: u32,
+}
+
+const NULL: u32 = u32::MAX;
+
+impl Cells {
+    /// An empty column with room for `rows` cells of `bytes` bytes together.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), extents: Vec::with_capacity(rows) }
+    }
+
+    /// Appends a cell.
+    ///
+    /// # Panics
+    ///
+    /// If the column grows beyond 4 GiB; a batch ends at its byte limit long before.
+    pub fn push(&mut self, cell: Option<&[u8]>) {
+        let start = u32::try_from(self.bytes.len()).expect("a batch ends far below 4 GiB");
+        let len = match cell {
+            None => NULL,
+            Some(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                u32::try_from(bytes.len())
+                    .ok()
+                    .filter(|len| *len != NULL)
+                    .expect("a value ends far below 4 GiB")
+            }
+        };
+        self.extents.push(Extent { start, len });
+    }
+
+    /// The cell of a row; `None` is NULL.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    pub fn get(&self, row: usize) -> Option<&[u8]> {
+        let Extent { start, len } = self.extents[row];
+        (len != NULL).then(|| &self.bytes[start as usize..start as usize + len as usize])
+    }
+
+    /// Number of cells.
+    pub fn len(&self) -> usize {
+        self.extents.len()
+    }
+
+    /// Whether there are no cells.
+    pub fn is_empty(&self) -> bool {
+        self.extents.is_empty()
+    }
+
+    /// Bytes of all cells together.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The cells in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&[u8]>> {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// Appends the cells of another column.
+    pub fn append(&mut self, other: &Self) {
+        let base = u32::try_from(self.bytes.len()).expect("a batch ends far below 4 GiB");
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |extent: &Extent| Extent { start: extent.start + base, len: extent.len };
+        self.extents.extend(other.extents.iter().map(moved));
+    }
+}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cells").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// One column of the row key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeyCells {
+    /// Integers of any width.
+    Integer(Vec<i64>),
+    /// Text, as stored.
+    Text(Cells),
+    /// Byte strings.
+    Bytes(Cells),
+    /// UUIDs.
+    Uuid(Vec<[u8; 16]>),
+}
+
+impl KeyCells {
+    /// Appends the canonical form of this column's cell, as [`RowKey`] writes it.
+    fn extend(&self, row: usize, key: RowKey) -> RowKey {
+        match self {
+            Self::Integer(cells) => key.integer(cells[row]),
+            Self::Text(cells) => key.text(&String::from_utf8_lossy(cells.get(row).unwrap_or_default())),
+            Self::Bytes(cells) => key.bytes(cells.get(row).unwrap_or_default()),
+            Self::Uuid(cells) => key.uuid(&cells[row]),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Integer(cells) => cells.len(),
+            Self::Text(cells) | Self::Bytes(cells) => cells.len(),
+            Self::Uuid(cells) => cells.len(),
+        }
+    }
+
+    fn bytes_len(&self) -> usize {
+        match self {
+            Self::Integer(cells) => cells.len() * 8,
+            Self::Text(cells) | Self::Bytes(cells) => cells.bytes_len(),
+            Self::Uuid(cells) => cells.len() * 16,
+        }
+    }
+}
+
+impl fmt::Debug for KeyCells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCells").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A place in a table, in the store's own order: block and item for Postgres, rowid for SQLite.
+///
+/// Ordered bytewise, also by the database that keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub Vec<u8>);
+
+/// Rows as they were read: where they are, their keys, and the stored bytes of every column of the plan.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Where the store finds each row quickly. A hint: safety never rests on it.
+    pub locators: Vec<u64>,
+    /// The row key, column by column; empty where the table has none.
+    pub keys: Vec<KeyCells>,
+    /// The stored bytes, column by column, in the order of the plan.
+    pub columns: Vec<Cells>,
+    /// Where the next read goes on; the end of the range once nothing is left in it.
+    pub end: Position,
+}
+
+impl Batch {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.locators.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.locators.is_empty()
+    }
+
+    /// The canonical key of a row, as associated data and quarantine records carry it.
+    pub fn row_key(&self, row: usize) -> RowKey {
+        self.keys.iter().fold(RowKey::default(), |key, column| column.extend(row, key))
+    }
+
+    /// The integer in the first key column, for tests and messages that name rows.
+    pub fn integer_key(&self, row: usize) -> Option<i64> {
+        match self.keys.first()? {
+            KeyCells::Integer(cells) => cells.get(row).copied(),
+            _ => None,
+        }
+    }
+
+    /// Bytes of all cells and keys together.
+    pub fn bytes_len(&self) -> usize {
+        self.columns.iter().map(Cells::bytes_len).sum::<usize>()
+            + self.keys.iter().map(KeyCells::bytes_len).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_keep_null_and_empty_apart() {
+        let mut cells = Cells::default();
+        cells.push(Some(b"ab"));
+        cells.push(None);
+        cells.push(Some(b""));
+        let mut all = Cells::default();
+        all.push(Some(b"x"));
+        all.append(&cells);
+        let found: Vec<_> = all.iter().collect();
+        assert_eq!(found, [Some(b"x".as_slice()), Some(b"ab"), None, Some(b"")]);
+    }
+
+    #[test]
+    fn debug_shows_no_bytes() {
+        let mut cells = Cells::default();
+        cells.push(Some(b"canary"));
+        let printed = format!("{cells:?} {:?}", KeyCells::Text(cells.clone()));
+        assert!(!printed.contains("canary") && !printed.contains("99"), "{printed}");
+    }
+}

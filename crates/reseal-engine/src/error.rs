@@ -1,0 +1,148 @@
+//! What can stop the engine, reduced to what may be shown: no value, no key, no detail line of a database error.
+
+use std::fmt;
+
+use reseal_crypto::random::RandomError;
+
+use crate::finding::Refusal;
+
+/// What kind of failure this is: what an exit code is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// It did not work; the state is kept and the same call goes on.
+    Failed,
+    /// The run's own records in the target database were changed by someone else.
+    Damaged,
+    /// Another run, or another engine on the same run, stands in the way.
+    Conflict,
+    /// Refused before anything was written.
+    Refused,
+    /// Only a person can decide what is next.
+    NeedsAttention,
+    /// Stopped on request; the state is kept.
+    Interrupted,
+}
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The plan or the target does not allow the run; nothing was written.
+    #[error("{}", Sentences(.0))]
+    Refused(Vec<Refusal>),
+    /// The server, or the way to it, failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The run's record in the target does not carry this run's MAC.
+    #[error("the record of the run in the target database was changed: {0}")]
+    Damaged(&'static str),
+    /// Someone else holds what this run needs.
+    #[error("{0}")]
+    Conflict(String),
+    /// The run cannot end by itself.
+    #[error("{0}")]
+    NeedsAttention(String),
+    /// The database does not hold what was sent; the batch was rolled back.
+    #[error("{relation}: the database holds other bytes than were sent ({what}); the batch was rolled back")]
+    NotStored {
+        /// The table.
+        relation: String,
+        /// What differs: names a column or a row key, never a value.
+        what: String,
+    },
+    /// A sealed value did not open again to its plaintext; nothing of its batch was written.
+    #[error("a value of column `{column}` sealed under the new key did not open again to its plaintext")]
+    NotReopened {
+        /// The column.
+        column: String,
+    },
+    /// The plan names something that cannot be: a missing key, a codec that does not fit.
+    #[error("{0}")]
+    Plan(String),
+    /// The system's generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Stopped on request.
+    #[error("interrupted; the state is kept")]
+    Interrupted,
+}
+
+impl EngineError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) | Self::Plan(_) => ErrorKind::Refused,
+            Self::Damaged(_) => ErrorKind::Damaged,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NeedsAttention(_) => ErrorKind::NeedsAttention,
+            Self::Interrupted => ErrorKind::Interrupted,
+            Self::Database(_) | Self::NotStored { .. } | Self::NotReopened { .. } | Self::Random(_) => {
+                ErrorKind::Failed
+            }
+        }
+    }
+
+    /// Whether a new connection and another try may help.
+    pub fn is_connection(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_connection())
+    }
+}
+
+struct Sentences<'a>(&'a [Refusal]);
+
+impl fmt::Display for Sentences<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(index, refusal)| {
+            if index > 0 {
+                write!(f, "; ")?;
+            }
+            write!(f, "{refusal}")
+        })
+    }
+}
+
+/// A failure of the database or of the connection to it.
+///
+/// Keeps the code and the first line only: detail lines of Postgres contain the values of rows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {doing}: {message}{}", .code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default())]
+pub struct DatabaseError {
+    /// What the engine was doing, as a phrase that follows "cannot".
+    pub doing: &'static str,
+    /// SQLSTATE, or the name of a SQLite result code; `None` where the connection itself failed.
+    pub code: Option<String>,
+    /// The first line of the server's message.
+    pub message: String,
+    connection: bool,
+}
+
+impl DatabaseError {
+    /// An error that the server reported.
+    pub fn reported(doing: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
+        let code = code.into();
+        // Class 08: connection exception. 57P0x: shut down, crashed, starting up.
+        let connection = code.starts_with("08") || code.starts_with("57P0");
+        Self { doing, code: Some(code), message: message.into(), connection }
+    }
+
+    /// A connection that failed or ended.
+    pub fn connection(doing: &'static str, message: impl Into<String>) -> Self {
+        Self { doing, code: None, message: message.into(), connection: true }
+    }
+
+    /// An answer of the server that makes no sense.
+    pub fn protocol(doing: &'static str, message: impl Into<String>) -> Self {
+        Self { doing, code: None, message: message.into(), connection: false }
+    }
+
+    /// Whether a new connection may help.
+    pub fn is_connection(&self) -> bool {
+        self.connection
+    }
+
+    /// Whether the server reported this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+}

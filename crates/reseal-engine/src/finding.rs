@@ -1,0 +1,249 @@
+//! What a survey of the target finds: reasons to refuse a run, and things to know before it.
+
+use std::fmt;
+
+/// A reason not to start. Each says what is wrong; [`Refusal::hint`] says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such table, or no right to see it.
+    NoTable(String),
+    /// There is no such column.
+    NoColumn(String),
+    /// The column's type cannot hold ciphertext safely.
+    ColumnType {
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
+    /// The plan names other key columns than the table has, or they may be NULL or repeat.
+    Key(String),
+    /// Row binding needs a row key of integers, text, bytes or UUIDs.
+    RowBindingWithoutKey,
+    /// The target format would not notice a wrong key or a changed value.
+    TargetNotAuthenticated(String),
+    /// The source format would not notice a wrong key or a changed value.
+    SourceNotAuthenticated(String),
+    /// Hardly any sampled value opens under the keys of the plan.
+    WrongKey {
+        /// The column.
+        column: String,
+        /// Sampled values that are not NULL.
+        sampled: u64,
+        /// How many of them opened.
+        opened: u64,
+    },
+    /// Values would not fit after re-encryption.
+    TooNarrow {
+        /// The column.
+        column: String,
+        /// Characters it takes.
+        limit: u64,
+        /// Characters the longest value would need.
+        needed: u64,
+    },
+    /// A CHECK constraint would refuse the new values.
+    Check {
+        /// The constraint.
+        constraint: String,
+        /// The column.
+        column: String,
+    },
+    /// Row security hides rows, or may hide them, from this role.
+    RowSecurity(String),
+    /// The server is a standby.
+    Recovery,
+    /// The server is older than Postgres 14.
+    ServerTooOld(String),
+    /// A published table without replica identity: its rows cannot be updated.
+    ReplicaIdentity(String),
+    /// A user rule rewrites updates of the table.
+    Rule {
+        /// The table.
+        relation: String,
+        /// The rule.
+        rule: String,
+    },
+    /// The table is of a kind that is not read by blocks: foreign, a view, another access method.
+    Kind {
+        /// The table.
+        relation: String,
+        /// What it is.
+        found: String,
+    },
+    /// Missing rights on a leaf table.
+    Privilege {
+        /// The table.
+        relation: String,
+        /// The missing right.
+        privilege: &'static str,
+    },
+    /// Blocks of the table cannot be read by range on this server.
+    NoBlockRange(String),
+    /// The table still carries the fence of another run.
+    Fence(String),
+    /// A generated column, which cannot be set.
+    Generated(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable(table) => write!(f, "there is no table {table}"),
+            Self::NoColumn(column) => write!(f, "there is no column `{column}`"),
+            Self::ColumnType { column, found } => write!(f, "column `{column}` has type {found}"),
+            Self::Key(why) => write!(f, "the row key does not fit: {why}"),
+            Self::RowBindingWithoutKey => {
+                write!(f, "binding to the row needs a primary key of integers, text, bytes or uuid")
+            }
+            Self::TargetNotAuthenticated(format) => {
+                write!(f, "{format} does not notice a wrong key, so it is not written")
+            }
+            Self::SourceNotAuthenticated(format) => {
+                write!(f, "{format} does not notice a wrong key, so values could be damaged unseen")
+            }
+            Self::WrongKey { column, sampled, opened } => write!(
+                f,
+                "{opened} of {sampled} sampled values of column `{column}` open under the keys of the plan"
+            ),
+            Self::TooNarrow { column, limit, needed } => {
+                write!(f, "column `{column}` takes {limit} characters, the new values need {needed}")
+            }
+            Self::Check { constraint, column } => {
+                write!(f, "constraint `{constraint}` would refuse the new values of column `{column}`")
+            }
+            Self::RowSecurity(relation) => {
+                write!(f, "row security may hide rows of {relation} from this role")
+            }
+            Self::Recovery => write!(f, "the server is in recovery and cannot be written"),
+            Self::ServerTooOld(version) => write!(f, "Postgres {version} is too old; 14 or later is needed"),
+            Self::ReplicaIdentity(relation) => {
+                write!(f, "{relation} is published without a replica identity, so it cannot be updated")
+            }
+            Self::Rule { relation, rule } => write!(f, "rule `{rule}` of {relation} rewrites updates"),
+            Self::Kind { relation, found } => write!(f, "{relation} is {found}, which is not re-encrypted"),
+            Self::Privilege { relation, privilege } => write!(f, "no {privilege} right on {relation}"),
+            Self::NoBlockRange(relation) => write!(f, "{relation} cannot be read by block range here"),
+            Self::Fence(constraint) => write!(f, "the fence `{constraint}` of another run is still in place"),
+            Self::Generated(column) => write!(f, "column `{column}` is generated and cannot be set"),
+        }
+    }
+}
+
+impl Refusal {
+    /// What to do about it, as a sentence.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoTable(_) | Self::NoColumn(_) => {
+                "check the name, its schema, and the rights of the role".into()
+            }
+            Self::ColumnType { .. } => "use a column of type text, varchar or bytea".into(),
+            Self::RowBindingWithoutKey => "use binding `column`, or add a primary key".into(),
+            Self::WrongKey { .. } => "inspect the column to see which formats and keys are present".into(),
+            Self::TooNarrow { column, needed, .. } => {
+                format!(
+                    "widen the column first: ALTER TABLE … ALTER COLUMN \"{column}\" TYPE varchar({needed})"
+                )
+            }
+            Self::RowSecurity(_) => "connect as the owner of the table or as a role with BYPASSRLS".into(),
+            Self::Recovery => "connect to the primary server".into(),
+            Self::ReplicaIdentity(relation) => {
+                format!("ALTER TABLE {relation} REPLICA IDENTITY FULL, or add a primary key")
+            }
+            Self::Privilege { relation, privilege } => format!("GRANT {privilege} ON {relation} TO the role"),
+            Self::Fence(_) => "retire or undo the other run first".into(),
+            Self::NoBlockRange(_) => "set enable_tidscan = on for the role".into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// Something to know before a run; it does not stop one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The rights of the role exceed what the run needs: triggers of the owner run with them.
+    Superuser {
+        /// The table.
+        relation: String,
+        /// Its owner.
+        owner: String,
+    },
+    /// A trigger fires for every rewritten row.
+    Trigger {
+        /// The table.
+        relation: String,
+        /// The trigger.
+        name: String,
+        /// When it fires, for example `BEFORE ROW`.
+        kind: String,
+    },
+    /// An index over an encrypted column is rewritten too, and rules out HOT updates.
+    Index {
+        /// The index.
+        index: String,
+        /// The column.
+        column: String,
+        /// Whether it is unique.
+        unique: bool,
+    },
+    /// The table is published: every rewritten row goes to the subscribers.
+    Published(String),
+    /// A generated column or a domain is computed again with every rewritten row.
+    Derived(String),
+    /// A transaction older than a minute holds back the proof and the clean-up of old row versions.
+    LongTransaction(String),
+    /// A prepared transaction does the same until someone ends it.
+    PreparedTransaction(String),
+    /// No usable row key: values cannot be bound to their row.
+    NoKey(String),
+    /// The target does not name its key: the proof is a read of every value.
+    FullRead(String),
+    /// Some sampled values do not open under any key of the plan.
+    Unopened {
+        /// The column.
+        column: String,
+        /// How many.
+        count: u64,
+    },
+    /// The table is not logged, or the role may not see something that was to be checked.
+    Other(String),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Superuser { relation, owner } => {
+                write!(
+                    f,
+                    "connected as superuser: triggers of {relation}, owned by {owner}, run with these rights"
+                )
+            }
+            Self::Trigger { relation, name, kind } => {
+                write!(f, "trigger `{name}` ({kind}) of {relation} fires for every rewritten row")
+            }
+            Self::Index { index, column, unique } => {
+                let kind = if *unique { "unique index" } else { "index" };
+                write!(f, "{kind} `{index}` covers column `{column}` and is rewritten too")
+            }
+            Self::Published(relation) => {
+                write!(f, "{relation} is published: subscribers receive every new value")
+            }
+            Self::Derived(column) => write!(f, "`{column}` is computed again for every rewritten row"),
+            Self::LongTransaction(session) => write!(f, "long transaction: {session}"),
+            Self::PreparedTransaction(name) => {
+                write!(f, "prepared transaction `{name}` holds back the proof")
+            }
+            Self::NoKey(relation) => write!(f, "{relation} has no primary or unique NOT NULL key"),
+            Self::FullRead(column) => {
+                write!(f, "the new format of `{column}` does not name its key: the proof reads every value")
+            }
+            Self::Unopened { column, count } => {
+                write!(f, "{count} sampled values of column `{column}` open under no key of the plan")
+            }
+            Self::Other(text) => write!(f, "{text}"),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a run writes, frozen before its first row: the plan, and the plan joined with its keys.
+
+use reseal_formats::Codec;
+use serde::{Deserialize, Serialize};
+
+use crate::error::EngineError;
+use crate::ledger::{LedgerKeys, RunId, RunKey, SealedSpan, SpanRecord};
+
+/// Most columns of one run: they change together in one statement, and one word says which of a row changed.
+pub const COLUMNS_MAX: usize = 32;
+
+/// Which way a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the old key to the new one.
+    Forward,
+    /// Back: the keys of a forward run swapped.
+    Rollback,
+}
+
+impl Direction {
+    /// The word in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// How a column holds its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColumnType {
+    /// A byte column.
+    Bytes,
+    /// A text column.
+    Text,
+}
+
+/// The type of a key column, as it enters the row key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// An integer of any width.
+    Integer,
+    /// Text.
+    Text,
+    /// A byte string.
+    Bytes,
+    /// A UUID.
+    Uuid,
+    /// Anything else, compared by its text form; cannot be bound to.
+    Other,
+}
+
+/// A column of the row key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: KeyType,
+}
+
+/// A table by schema and name, without quotes. SQLite tables stand in `main`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// The schema.
+    pub schema: String,
+    /// The name.
+    pub name: String,
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// One column of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnPlan {
+    /// Its name.
+    pub name: String,
+    /// How it holds values.
+    pub column_type: ColumnType,
+}
+
+/// Everything that decides what a run writes. Frozen by the caller before the run exists anywhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPlan {
+    /// Names the run.
+    pub run: RunId,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The forward run that this one takes back.
+    pub supersedes: Option<RunId>,
+    /// The table; its partitions are found when the run starts.
+    pub table: TableName,
+    /// The row key, in the order in which it enters associated data; empty where there is none.
+    pub key: Vec<KeyColumn>,
+    /// The columns; they change together.
+    pub columns: Vec<ColumnPlan>,
+}
+
+/// The two ways of storing one column: what is read and what is written.
+#[derive(Debug)]
+pub struct Codecs {
+    /// Under the old key.
+    pub from: Codec,
+    /// Under the new key.
+    pub to: Codec,
+    /// Whether either side needs the row key to open a value.
+    pub row_bound: bool,
+}
+
+/// A plan joined with its keys: what every part of the engine works from.
+#[derive(Debug)]
+pub struct Job {
+    /// The frozen plan.
+    pub plan: RunPlan,
+    /// The codecs, one pair per column of the plan.
+    pub codecs: Vec<Codecs>,
+    /// The keys of the account.
+    pub keys: LedgerKeys,
+}
+
+impl Job {
+    /// Joins a plan with codecs that the caller made.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Plan`] if they do not belong together, or if the plan has no or too many columns.
+    pub fn with_codecs(plan: RunPlan, codecs: Vec<Codecs>, key: &RunKey) -> Result<Self, EngineError> {
+        if plan.columns.len() != codecs.len() {
+            return Err(EngineError::Plan("the plan has another number of columns than codecs".into()));
+        }
+        if plan.columns.is_empty() || plan.columns.len() > COLUMNS_MAX {
+            return Err(EngineError::Plan(format!("a run has 1 to {COLUMNS_MAX} columns")));
+        }
+        Ok(Self { plan, codecs, keys: LedgerKeys::new(key) })
+    }
+
+    /// Seals a span's record with its MAC, for the store to keep.
+    pub fn seal_span(&self, record: SpanRecord) -> SealedSpan {
+        SealedSpan::new(record, self.plan.run, &self.keys)
+    }
+
+    /// The names of the columns.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.plan.columns.iter().map(|column| column.name.as_str())
+    }
+
+    /// Whether opening any column takes the row key.
+    pub fn row_bound(&self) -> bool {
+        self.codecs.iter().any(|codecs| codecs.row_bound)
+    }
+
+    /// Whether every column's new format names its key, so that old values are found without opening any.
+    pub fn names_new_key(&self) -> bool {
+        self.codecs.iter().all(|codecs| codecs.to.stored_prefix().is_some())
+    }
+}

@@ -1,0 +1,231 @@
+//! The seam between the engine and the databases it works on.
+//!
+//! ```text
+//! engine:  claim -> read -> (rayon: open, seal, reopen) -> write -> claim …     one session per worker
+//! store:   span     Batch                     VerifiedBatch -> rows + span in one transaction
+//! ```
+//!
+//! A store decides how rows are found and written; the engine decides what is written and keeps the account. Every
+//! session works alone: nothing is shared between two sessions but the database.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::batch::{Batch, Position};
+use crate::error::EngineError;
+use crate::ledger::{RunState, ScanRange, SealedSpan, SpanRecord};
+use crate::observer::Observer;
+use crate::plan::Job;
+use crate::survey::TableFacts;
+use crate::verified::{Lease, Reason, VerifiedBatch};
+
+/// A database that holds the columns of a run.
+pub trait Store: Send + Sync + 'static {
+    /// One connection, used by one worker.
+    type Session: Session;
+
+    /// How many workers it can use at most.
+    fn workers_max(&self) -> usize;
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Database`] if the database cannot be reached or does not let us in.
+    fn session(&self, job: Arc<Job>) -> impl Future<Output = Result<Self::Session, EngineError>> + Send;
+}
+
+/// How much one read may return. At least one row is returned where there is one, whatever its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of all cells and keys.
+    pub bytes: usize,
+}
+
+/// Which rows a read returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// Every row.
+    All,
+    /// Rows that may hold a value not under the new key. Without a format that names its key: every row.
+    NotNew,
+}
+
+/// Where a run stands when the engine enters it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub state: RunState,
+    /// The pass that was laid out last; 0 before the first.
+    pub pass: u32,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claim {
+    /// A span to work on.
+    Leased(Lease),
+    /// Every span that is left belongs to another worker.
+    Busy,
+    /// The table was rewritten as a whole: the spans of this pass mean nothing any more.
+    Stale,
+    /// The pass is done.
+    Done,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum WriteOutcome {
+    /// The rows and the span's new record are committed.
+    Committed(Box<Committed>),
+    /// Nothing was written: the database asked to try again (lock, deadlock, serialization).
+    Busy,
+    /// Nothing was written: the lease belongs to someone else, or the table was rewritten as a whole.
+    LeaseLost,
+}
+
+/// A batch that was committed.
+#[derive(Debug)]
+pub struct Committed {
+    /// The span's record as it stands now.
+    pub span: SpanRecord,
+    /// The changes that did not match any more or were locked.
+    pub missed: Vec<Missed>,
+}
+
+/// A change that was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// Index into the changes of the batch.
+    pub change: u32,
+    /// Why, as far as the store can tell.
+    pub cause: MissCause,
+}
+
+/// Why a change was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MissCause {
+    /// The row changed, moved or went between our read and our write.
+    Changed,
+    /// Another transaction held the row.
+    Locked,
+    /// The row stands as it was read, and yet the database did not write it: a trigger suppressed the write.
+    Suppressed,
+}
+
+/// A point in the order of transactions: everything that ran when it was taken is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Horizon(pub u64);
+
+/// Names a snapshot that other sessions can join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotId(pub String);
+
+/// A quarantined value as the database keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineRecord {
+    /// The leaf table.
+    pub relation: String,
+    /// The column.
+    pub column: String,
+    /// The canonical row key.
+    pub row_key: Vec<u8>,
+    /// Why.
+    pub reason: Reason,
+    /// Recognises the bytes of the value.
+    pub value_mac: [u8; 32],
+}
+
+/// One connection to a store.
+///
+/// Every method may be called again after it failed with a connection error, on a new session.
+pub trait Session: Send + 'static {
+    /// Looks at the table and reads a sample of its rows. Writes nothing.
+    fn survey(&mut self) -> impl Future<Output = Result<(TableFacts, Batch), EngineError>> + Send;
+
+    /// Makes the run's record, or finds it, and takes over every lease of it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Conflict`] if another run is active on the table, [`EngineError::Damaged`] if the record does
+    /// not carry the run's MAC.
+    fn enter(&mut self) -> impl Future<Output = Result<Standing, EngineError>> + Send;
+
+    /// Finds the run's record without making or changing anything.
+    fn standing(&mut self) -> impl Future<Output = Result<Option<Standing>, EngineError>> + Send;
+
+    /// The table as it is now, in ranges that `workers` workers can share well.
+    fn ranges(&mut self, workers: usize) -> impl Future<Output = Result<Vec<ScanRange>, EngineError>> + Send;
+
+    /// Records the spans of a pass and makes it the run's current one. Does nothing if the run has that pass already.
+    fn lay_out(
+        &mut self,
+        pass: u32,
+        spans: Vec<SealedSpan>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Leases a span of a pass that is neither done nor leased.
+    fn claim(&mut self, pass: u32) -> impl Future<Output = Result<Claim, EngineError>> + Send;
+
+    /// Gives a lease back before its span is done.
+    fn release(&mut self, lease: Lease) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Reads rows of `range` from `from` on, in order of position.
+    fn read(
+        &mut self,
+        range: &ScanRange,
+        from: &Position,
+        limits: ReadLimits,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Batch, EngineError>> + Send;
+
+    /// Writes a batch and the span's new record in one transaction.
+    ///
+    /// A row changes only where its key and every column that is set still hold, byte for byte, what was read. What
+    /// the database then holds is compared with what was sent before the transaction commits.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NotStored`] if the database holds other bytes than were sent; nothing is committed then.
+    fn write(
+        &mut self,
+        lease: &Lease,
+        batch: &VerifiedBatch,
+        observer: &dyn Observer,
+    ) -> impl Future<Output = Result<WriteOutcome, EngineError>> + Send;
+
+    /// Adds values to the quarantine that only show over several passes.
+    fn quarantine(
+        &mut self,
+        records: Vec<QuarantineRecord>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Every span of the run, in order.
+    fn spans(&mut self) -> impl Future<Output = Result<Vec<SealedSpan>, EngineError>> + Send;
+
+    /// Every quarantined value of the run.
+    fn quarantined(&mut self) -> impl Future<Output = Result<Vec<QuarantineRecord>, EngineError>> + Send;
+
+    /// The point after every transaction that runs now.
+    fn horizon(&mut self) -> impl Future<Output = Result<Horizon, EngineError>> + Send;
+
+    /// Who still runs from before `horizon`, as sentences; empty once all have ended.
+    fn holders(&mut self, horizon: Horizon) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
+
+    /// Opens a read-only snapshot; every read of this session sees it until it is closed.
+    fn open_snapshot(&mut self) -> impl Future<Output = Result<SnapshotId, EngineError>> + Send;
+
+    /// Joins a snapshot that another session holds open.
+    fn join_snapshot(
+        &mut self,
+        snapshot: &SnapshotId,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Closes the snapshot.
+    fn close_snapshot(&mut self) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Records how the run ended.
+    fn conclude(&mut self, state: RunState) -> impl Future<Output = Result<(), EngineError>> + Send;
+}
