@@ -1,2 +1,31 @@
-//! placeholder
-fn main() {}
+//! The command `reseal`: arguments in, words and exit codes out.
+
+mod app;
+mod args;
+mod commands;
+mod exit;
+mod failure;
+mod input;
+mod log;
+mod parse;
+mod signals;
+mod ui;
+mod units;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let as_json = parse::wants_json(&arguments);
+    let ended = parse::command_line(arguments).and_then(|cli| {
+        let Some(cli) = cli else { return Ok(exit::Exit::Done) };
+        let app = app::App::new(cli.global)?;
+        commands::run(&app, cli.command)
+    });
+    ended
+        .unwrap_or_else(|failure| {
+            failure.report(as_json);
+            failure.exit()
+        })
+        .into()
+}

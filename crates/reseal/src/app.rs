@@ -1,0 +1,62 @@
+//! One invocation: how it talks, which files it means, who runs it.
+
+use std::env;
+use std::path::PathBuf;
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::input::Asker;
+use crate::signals::Signals;
+use crate::ui::Ui;
+
+/// Everything that the commands share.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// How it talks.
+    pub(crate) ui: Ui,
+    /// The flags of every command.
+    pub(crate) global: Global,
+    /// Ctrl-C and its like.
+    pub(crate) signals: Signals,
+}
+
+impl App {
+    /// Sets the invocation up: directory, log, signals.
+    ///
+    /// # Errors
+    ///
+    /// The directory of `-C` cannot be entered, or the system gives no signal handler.
+    pub(crate) fn new(global: Global) -> Outcome<Self> {
+        if let Some(directory) = &global.directory {
+            env::set_current_dir(directory).map_err(|error| {
+                Failure::from(error).while_doing(format!("cannot enter {}", directory.display()))
+            })?;
+        }
+        global.opener()?;
+        crate::log::start(global.verbose);
+        let ui = Ui::new(global.json, global.quiet);
+        Ok(Self { ui, signals: Signals::listen()?, global })
+    }
+
+    /// Who can be asked.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::new(!self.global.no_input, self.global.yes)
+    }
+}
+
+/// A directory of this user: `$VARIABLE/reseal`, or `$HOME/FALLBACK/reseal`.
+///
+/// # Errors
+///
+/// Neither is known.
+pub(crate) fn user_directory(variable: &str, fallback: &str) -> Outcome<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let base = env::var_os(variable).map(PathBuf::from).and_then(absolute).or_else(|| {
+        env::var_os("HOME").map(PathBuf::from).and_then(absolute).map(|home| home.join(fallback))
+    });
+    base.map(|base| base.join("reseal")).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("neither {variable} nor HOME is set"))
+            .hint("name the vault with --vault")
+    })
+}

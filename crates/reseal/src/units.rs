@@ -1,0 +1,85 @@
+//! Quantities as people write and read them: durations, counts, sizes.
+
+use std::time::Duration;
+
+/// Parses `90s`, `15m`, `8h` or `7d`.
+///
+/// # Errors
+///
+/// A sentence that says what is accepted.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write a number and s, m, h or d, such as 15m");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let digits = &text[..text.len() - 1];
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let total = number.checked_mul(seconds).filter(|total| *total <= 366 * 86_400);
+    total.map(Duration::from_secs).ok_or_else(|| format!("`{text}` is more than a year"))
+}
+
+/// A count with thin grouping: `1 234 567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A size in binary units: `1.5 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A span of time for people: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`.
+pub(crate) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_parse_strictly() {
+        assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        for wrong in ["", "15", "m", "-1m", "1.5h", "15 m", "15µ", "99999999999999999999d", "400d", "+1s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([count(7), count(1_000), count(12_345_678)], ["7", "1 000", "12 345 678"]);
+        assert_eq!([size(12), size(1_536), size(5 << 30)], ["12 B", "1.5 KiB", "5.0 GiB"]);
+        assert_eq!(span(Duration::from_millis(1_440)), "1.4 s");
+        assert_eq!(span(Duration::from_secs(185)), "3 min 5 s");
+    }
+}
