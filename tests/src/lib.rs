@@ -1,1 +1,3 @@
-//! placeholder
+//! What whole-system tests share: programs in other languages, and what they are asked.
+
+pub mod python;
