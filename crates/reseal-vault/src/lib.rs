@@ -1,1 +1,44 @@
-//! placeholder
+//! The vault of reseal: one SQLite file of sealed records that holds versioned secrets, with an integrity tree, an audit
+//! chain, key slots, backup, and an agent.
+//!
+//! ```text
+//! passphrase, key file, recovery code --slot--> vault key --HKDF--> K_name, K_record, K_wrap, K_tree, K_audit
+//! head (MAC) --> 64 nodes --> 4,096 leaves --> records          head --> last audit entry --> ... --> first
+//! ```
+//!
+//! A [`LockedVault`] is found and checked as far as that goes without a key; [`unlock`](LockedVault::unlock) makes it a
+//! [`Vault`]. Every change is one SQLite transaction with at least one audit entry, durable when the call returns. The
+//! bytes are described in `docs/formats/vault.md`.
+
+mod anchor;
+mod audit;
+mod clock;
+mod error;
+mod file;
+mod model;
+mod name;
+mod record;
+mod recovery;
+mod schema;
+mod secrets;
+mod shelf;
+mod slots;
+mod store;
+mod tree;
+mod vault;
+mod walk;
+
+pub use anchor::{Anchor, AnchorDir, NotAnAnchor};
+pub use audit::{AuditReport, AuditorKey, Event, LogEntry, Outcome, Stamp};
+pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
+pub use error::{ErrorKind, VaultError};
+pub use model::{
+    Attributes, Expect, Label, Labels, NewVersion, SECRETS_MAX, Secret, SecretInfo, SecretKind, UnknownWord,
+    VALUE_MAX, VersionInfo, VersionSelector, VersionState,
+};
+pub use name::{NAME_MAX, NameError, NamePattern, SecretName};
+pub use recovery::{RecoveryCode, RecoveryCodeError};
+pub use slots::SlotInfo;
+pub use vault::{
+    CreateOptions, Created, LockedVault, NewSlot, OpenOptions, Operator, UnlockedKey, Vault, VaultId,
+};

@@ -1,0 +1,179 @@
+//! What can go wrong with a vault, and the class that decides what a caller does about it.
+
+use std::path::{Path, PathBuf};
+
+use reseal_crypto::kdf::KdfError;
+use reseal_crypto::random::RandomError;
+use rusqlite::ErrorCode;
+
+use crate::name::NameError;
+
+/// The class of a [`VaultError`]; each has an exit code of its own in the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// No such vault, secret, version, label, slot or record.
+    NotFound,
+    /// No slot opens under what was given, or nothing was given.
+    Locked,
+    /// Another process holds the vault for longer than the time limit.
+    Busy,
+    /// The vault is damaged, was tampered with, or is older than it should be.
+    Integrity,
+    /// A compare-and-set did not find what it expected.
+    Conflict,
+    /// Refused before any change: a limit, a rule, or an unsafe file.
+    Refused,
+    /// Anything else: the disk, the system.
+    Other,
+}
+
+/// What can go wrong with a vault. Messages name secrets and files, never values.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// There is no file of this name.
+    #[error("there is no vault at {}", .0.display())]
+    NoVault(PathBuf),
+    /// The vault holds no such thing.
+    #[error("the vault holds no {what} `{name}`")]
+    NotFound {
+        /// What was looked for: secret, version, label, key slot, journal record.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// No slot opens under what was given.
+    #[error("the {0} opens no key slot of this vault")]
+    Locked(&'static str),
+    /// Another process holds the vault.
+    #[error("the vault is in use by another process")]
+    Busy,
+    /// The file is not a vault, or not one that this version reads.
+    #[error("{} is not a vault: {reason}", path.display())]
+    NotAVault {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The stored bytes are not what was written.
+    #[error("the vault is damaged or was tampered with: {0}")]
+    Tampered(String),
+    /// The vault is older than one that was seen before, or another history of it.
+    #[error(
+        "the vault is older than the one last used here, or a copy that went its own way: audit entry {index} is {found}"
+    )]
+    RolledBack {
+        /// Position of the audit entry that the anchor names.
+        index: u64,
+        /// What the vault has there.
+        found: &'static str,
+    },
+    /// A compare-and-set found another version.
+    #[error("`{name}` is at version {found}, not at the expected {expected}")]
+    VersionConflict {
+        /// The secret.
+        name: String,
+        /// The version that the caller expected to be current.
+        expected: u64,
+        /// The version that is current, 0 for none.
+        found: u64,
+    },
+    /// The name is taken.
+    #[error("there already is a {what} `{name}`")]
+    Exists {
+        /// What there is: vault, secret, pending version, key slot.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Refused before any change.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Not a name that a secret can have.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The file, or the directory it is in, is not safe to use.
+    #[error("refused: {} {reason}", path.display())]
+    UnsafeFile {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A key could not be derived.
+    #[error(transparent)]
+    Kdf(#[from] KdfError),
+    /// The random generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// A file operation failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("the database under the vault failed")]
+    Sqlite(#[source] rusqlite::Error),
+}
+
+impl VaultError {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoVault(_) | Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Locked(_) => ErrorKind::Locked,
+            Self::Busy => ErrorKind::Busy,
+            Self::NotAVault { .. } | Self::Tampered(_) | Self::RolledBack { .. } => ErrorKind::Integrity,
+            Self::VersionConflict { .. } | Self::Exists { .. } => ErrorKind::Conflict,
+            Self::Refused(_) | Self::Name(_) | Self::UnsafeFile { .. } => ErrorKind::Refused,
+            Self::Kdf(KdfError::OutOfMemory { .. }) | Self::Random(_) | Self::Io { .. } | Self::Sqlite(_) => {
+                ErrorKind::Other
+            }
+            Self::Kdf(_) => ErrorKind::Integrity,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string() }
+    }
+
+    pub(crate) fn tampered(what: impl Into<String>) -> Self {
+        Self::Tampered(what.into())
+    }
+
+    pub(crate) fn refused(why: impl Into<String>) -> Self {
+        Self::Refused(why.into())
+    }
+}
+
+impl From<rusqlite::Error> for VaultError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::tampered("SQLite finds the file malformed")
+            }
+            // A column of another type or size than the schema gives it was not written by us.
+            None if is_shape_error(&error) => {
+                Self::tampered("a stored field has another type than it should")
+            }
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+fn is_shape_error(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+}

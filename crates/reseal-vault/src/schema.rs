@@ -1,0 +1,141 @@
+//! The tables of a vault, and the settings of every connection to one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::VaultError;
+use crate::file;
+
+/// `RSL1` in the header of the file, for `file(1)`.
+const APPLICATION_ID: i64 = 0x5253_4C31;
+/// The version of the file format.
+pub(crate) const FORMAT_VERSION: i64 = 1;
+/// The largest field: a value of 16 MiB, sealed, with room for its row.
+const FIELD_MAX: i32 = 17 << 20;
+
+/// Every table and index with its exact text. A file with any other text is refused before a query runs over it.
+const SCHEMA: [(&str, &str); 8] = [
+    (
+        "head",
+        "CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL, mac BLOB NOT NULL) STRICT",
+    ),
+    (
+        "slot",
+        "CREATE TABLE slot (id BLOB PRIMARY KEY, kdf INTEGER NOT NULL, memory_kib INTEGER NOT NULL, \
+         passes INTEGER NOT NULL, lanes INTEGER NOT NULL, salt BLOB NOT NULL, nonce BLOB NOT NULL, \
+         wrapped BLOB NOT NULL, commitment BLOB NOT NULL, label BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    ),
+    (
+        "record",
+        "CREATE TABLE record (id BLOB NOT NULL UNIQUE, kind INTEGER NOT NULL, body BLOB NOT NULL) STRICT",
+    ),
+    ("record_kind", "CREATE INDEX record_kind ON record (kind)"),
+    ("leaf", "CREATE TABLE leaf (number INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT"),
+    ("node", "CREATE TABLE node (number INTEGER PRIMARY KEY, digests BLOB NOT NULL) STRICT"),
+    (
+        "audit",
+        "CREATE TABLE audit (number INTEGER PRIMARY KEY, body BLOB NOT NULL, mac BLOB NOT NULL) STRICT",
+    ),
+    ("chain", "CREATE TABLE chain (id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL) STRICT"),
+];
+
+/// Every setting of a connection, and what reading it back must give.
+const SETTINGS: [(&str, &str, &str); 9] = [
+    ("trusted_schema", "OFF", "0"),
+    ("cell_size_check", "ON", "1"),
+    ("mmap_size", "0", "0"),
+    ("journal_mode", "DELETE", "delete"),
+    ("synchronous", "EXTRA", "3"),
+    ("secure_delete", "ON", "1"),
+    ("temp_store", "MEMORY", "2"),
+    ("foreign_keys", "ON", "1"),
+    ("fullfsync", "ON", "1"),
+];
+
+/// Opens a database file that exists, with every setting made and read back. The file was checked by
+/// [`file::check_existing`] or is a draft of our own.
+pub(crate) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, FIELD_MAX)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    for (name, value, expected) in SETTINGS {
+        apply(&connection, path, name, value, expected)?;
+    }
+    Ok(connection)
+}
+
+fn apply(
+    connection: &Connection,
+    path: &Path,
+    name: &str,
+    value: &str,
+    expected: &str,
+) -> Result<(), VaultError> {
+    // Some settings answer with their value and some with nothing; what counts is what reading gives.
+    connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|error| match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        other => Err(other),
+    })?;
+    let held: String = connection.pragma_query_value(None, name, |row| {
+        Ok(match row.get_ref(0)? {
+            rusqlite::types::ValueRef::Integer(n) => n.to_string(),
+            other => other.as_str().unwrap_or_default().to_owned(),
+        })
+    })?;
+    if held == expected {
+        return Ok(());
+    }
+    Err(VaultError::NotAVault {
+        path: path.to_owned(),
+        reason: "SQLite does not accept the settings for safe commits",
+    })
+}
+
+/// Creates the tables in an empty database.
+pub(crate) fn create(connection: &Connection) -> Result<(), VaultError> {
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    for (_, sql) in SCHEMA {
+        connection.execute(sql, ())?;
+    }
+    Ok(())
+}
+
+/// Compares what the file says it is, and its whole schema, with what this version writes.
+pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), VaultError> {
+    let refuse = |reason| Err(VaultError::NotAVault { path: path.to_owned(), reason });
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if number("application_id")? != APPLICATION_ID {
+        return refuse("another program made it");
+    }
+    if number("user_version")? != FORMAT_VERSION {
+        return refuse("another version of reseal made it");
+    }
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY rowid")?;
+    let stored = statement
+        .query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let (written, automatic): (Vec<_>, Vec<_>) = stored.into_iter().partition(|(_, sql)| sql.is_some());
+    let as_expected = written.len() == SCHEMA.len()
+        && written.iter().zip(SCHEMA).all(|((n, s), (name, sql))| n == name && s.as_deref() == Some(sql))
+        && automatic.iter().map(|(name, _)| name.as_str()).eq(["sqlite_autoindex_record_1"]);
+    if as_expected { Ok(()) } else { refuse("its tables are not those of a vault") }
+}
+
+/// Opens and checks a vault file: the two steps that every use of one begins with.
+pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
+    let path = file::check_existing(path)?;
+    let connection = connect(&path, busy_timeout)?;
+    check(&connection, &path)?;
+    Ok(connection)
+}
