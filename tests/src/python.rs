@@ -39,7 +39,7 @@ pub fn interpreter(packages: &[Package]) -> PathBuf {
     named.into_iter().chain([made, "python3".into()]).find(has_all).unwrap_or_else(|| {
         let pypi: Vec<_> = packages.iter().map(|package| package.pypi).collect();
         let debian: Vec<_> = packages.iter().map(|package| package.debian).collect();
-        panic!("no Python with {}: run `./check`, or `apt-get install {}`", pypi.join(", "), debian.join(" "))
+        panic!("no Python with {}: run `./test`, or `apt-get install {}`", pypi.join(", "), debian.join(" "))
     })
 }
 
