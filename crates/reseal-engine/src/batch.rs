@@ -173,6 +173,31 @@ impl Batch {
         self.keys.iter().fold(RowKey::default(), |key, column| column.extend(row, key))
     }
 
+    /// Appends what identifies a row in a digest: as many fields as the key has, each with its length.
+    pub(crate) fn write_row_key(&self, row: usize, out: &mut Vec<u8>) {
+        for column in &self.keys {
+            let mut field = |bytes: &[u8]| {
+                out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+                out.extend_from_slice(bytes);
+            };
+            match column {
+                KeyCells::Integer(cells) => field(&cells[row].to_be_bytes()),
+                KeyCells::Text(cells) | KeyCells::Bytes(cells) => field(cells.get(row).unwrap_or_default()),
+                KeyCells::Uuid(cells) => field(&cells[row]),
+            }
+        }
+    }
+
+    /// At least as many bytes as [`write_row_key`](Self::write_row_key) appends.
+    pub(crate) fn bytes_of_key(&self, row: usize) -> usize {
+        let field = |column: &KeyCells| match column {
+            KeyCells::Integer(_) => 16,
+            KeyCells::Text(cells) | KeyCells::Bytes(cells) => 8 + cells.get(row).unwrap_or_default().len(),
+            KeyCells::Uuid(_) => 24,
+        };
+        self.keys.iter().map(field).sum()
+    }
+
     /// The integer in the first key column, for tests and messages that name rows.
     pub fn integer_key(&self, row: usize) -> Option<i64> {
         match self.keys.first()? {

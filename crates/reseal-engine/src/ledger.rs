@@ -182,6 +182,19 @@ impl Tally {
         }
     }
 
+    /// What was added since `earlier`, which every count includes.
+    #[must_use]
+    pub fn minus(self, earlier: Self) -> Self {
+        Self {
+            seen: self.seen - earlier.seen,
+            null: self.null - earlier.null,
+            rewritten: self.rewritten - earlier.rewritten,
+            already_new: self.already_new - earlier.already_new,
+            missed: self.missed - earlier.missed,
+            quarantined: self.quarantined - earlier.quarantined,
+        }
+    }
+
     /// The counts in the order of their declaration, as records keep them.
     pub fn to_array(self) -> [u64; 6] {
         [self.seen, self.null, self.rewritten, self.already_new, self.missed, self.quarantined]

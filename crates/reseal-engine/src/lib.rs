@@ -10,19 +10,29 @@
 //! Nothing relies on a span being right.
 
 pub mod batch;
+mod classify;
+pub mod engine;
 pub mod error;
 pub mod finding;
 pub mod ledger;
 pub mod observer;
+pub mod options;
 pub mod plan;
+mod proof;
 pub mod store;
 pub mod survey;
+pub mod transform;
 pub mod verified;
+mod worker;
 
 pub use batch::{Batch, Cells, KeyCells, Position};
+pub use engine::{Engine, Outcome, Status, Verification};
 pub use error::{DatabaseError, EngineError, ErrorKind};
 pub use finding::{Refusal, Warning};
 pub use ledger::{RunId, RunKey, RunState, SpanRecord, Tally};
 pub use observer::{BatchInfo, Event, Moment, Observer, Silent};
+pub use options::{CancelToken, RunOptions, Switch};
 pub use plan::{Codecs, ColumnPlan, ColumnType, Direction, Job, KeyColumn, KeyType, RunPlan, TableName};
+pub use survey::{Survey, TableFacts};
+pub use transform::{Census, ColumnCensus};
 pub use verified::{Lease, Reason, VerifiedBatch};

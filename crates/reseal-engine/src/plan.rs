@@ -114,6 +114,30 @@ pub struct Codecs {
     pub to: Codec,
     /// Whether either side needs the row key to open a value.
     pub row_bound: bool,
+    new_prefix: Option<Vec<u8>>,
+}
+
+impl Codecs {
+    /// Joins the two sides of a column.
+    pub fn new(from: Codec, to: Codec, row_bound: bool) -> Self {
+        let new_prefix = to.stored_prefix();
+        Self { from, to, row_bound, new_prefix }
+    }
+
+    /// What every stored value under the new key begins with, if its format names its key.
+    pub fn new_prefix(&self) -> Option<&[u8]> {
+        self.new_prefix.as_deref()
+    }
+
+    /// Whether values under the new key are recognised without opening them.
+    pub fn names_new_key(&self) -> bool {
+        self.new_prefix.is_some()
+    }
+
+    /// Whether a stored value names the new key.
+    pub fn names_new(&self, stored: &[u8]) -> bool {
+        self.new_prefix.as_ref().is_some_and(|prefix| stored.starts_with(prefix))
+    }
 }
 
 /// A plan joined with its keys: what every part of the engine works from.
@@ -160,6 +184,6 @@ impl Job {
 
     /// Whether every column's new format names its key, so that old values are found without opening any.
     pub fn names_new_key(&self) -> bool {
-        self.codecs.iter().all(|codecs| codecs.to.stored_prefix().is_some())
+        self.codecs.iter().all(Codecs::names_new_key)
     }
 }

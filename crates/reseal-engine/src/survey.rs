@@ -1,6 +1,13 @@
 //! What stands before a run: the table, what the keys of the plan open in it, and what a run would cost.
 
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::classify::Look;
+use crate::error::EngineError;
 use crate::finding::{Refusal, Warning};
+use crate::plan::Job;
+use crate::transform::{Census, census_on_pool};
 
 /// What a store knows about a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,7 +16,7 @@ pub struct TableFacts {
     pub server: String,
     /// Rows by estimate.
     pub rows: u64,
-    /// Bytes on disk with indexes and large values.
+    /// Bytes on disk with large values, without indexes.
     pub bytes: u64,
     /// The tables that hold rows: the table itself or its partitions.
     pub leaves: Vec<String>,
@@ -19,4 +26,58 @@ pub struct TableFacts {
     pub warnings: Vec<Warning>,
     /// Per column of the plan, the most characters it takes; `None` where there is no limit.
     pub widths: Vec<Option<u64>>,
+    /// Per column of the plan, the bytes of its longest value.
+    pub longest: Vec<u64>,
+}
+
+/// A survey of the target of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What the store knows, with every refusal and warning.
+    pub facts: TableFacts,
+    /// What the sampled values are.
+    pub census: Census,
+}
+
+impl Survey {
+    /// Opens the sample and judges it.
+    pub(crate) async fn new(
+        job: &Arc<Job>,
+        mut facts: TableFacts,
+        sample: Batch,
+    ) -> Result<Self, EngineError> {
+        judge_formats(job, &mut facts);
+        let census = census_on_pool(job.clone(), sample, Look::OldFirst).await?;
+        for (name, column) in job.column_names().zip(&census.columns) {
+            let opened = column.old + column.new;
+            let sampled = opened + column.unopened();
+            if sampled > 0 && opened * 2 < sampled {
+                facts.refusals.push(Refusal::WrongKey { column: name.into(), sampled, opened });
+            } else if column.unopened() > 0 {
+                facts.warnings.push(Warning::Unopened { column: name.into(), count: column.unopened() });
+            }
+        }
+        Ok(Self { facts, census })
+    }
+
+    /// The reasons not to start.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.facts.refusals
+    }
+}
+
+/// Both sides must notice a wrong key: only then is the order in which keys are tried free.
+fn judge_formats(job: &Job, facts: &mut TableFacts) {
+    for (name, codecs) in job.column_names().zip(&job.codecs) {
+        let (from, to) = (codecs.from.format(), codecs.to.format());
+        if !to.authenticated() {
+            facts.refusals.push(Refusal::TargetNotAuthenticated(to.name().into()));
+        }
+        if !from.authenticated() {
+            facts.refusals.push(Refusal::SourceNotAuthenticated(from.name().into()));
+        }
+        if !codecs.names_new_key() {
+            facts.warnings.push(Warning::FullRead(name.into()));
+        }
+    }
 }

@@ -1,0 +1,313 @@
+//! The run as a whole: passes until nothing old is found, then the proof.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::EngineError;
+use crate::ledger::{Digest, RunState, SpanRecord, Tally};
+use crate::observer::{Event, Observer, Silent};
+use crate::options::{CancelToken, RunOptions, Switch};
+use crate::plan::Job;
+use crate::proof::{Reading, read_all};
+use crate::store::{Horizon, QuarantineRecord, Session, Standing, Store};
+use crate::survey::Survey;
+use crate::transform::Census;
+use crate::worker::{Crew, PassEnd};
+
+/// Runs one job against one store.
+pub struct Engine<S: Store> {
+    store: Arc<S>,
+    job: Arc<Job>,
+    options: RunOptions,
+    observer: Arc<dyn Observer>,
+    cancel: CancelToken,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What was counted since the run began, over all its passes, per column.
+    pub tallies: Vec<Tally>,
+    /// Digest of the plaintexts that were rewritten.
+    pub digest: Digest,
+    /// Batches committed since the run began.
+    pub batches: u64,
+    /// Passes since the run began.
+    pub passes: u32,
+    /// What the proof found in one snapshot: nothing old.
+    pub proof: Census,
+}
+
+impl Outcome {
+    /// Values that open under no key of the plan and were left as they are.
+    pub fn quarantined(&self) -> u64 {
+        self.proof.unopened()
+    }
+
+    /// Values rewritten since the run began.
+    pub fn rewritten(&self) -> u64 {
+        self.tallies.iter().map(|tally| tally.rewritten).sum()
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// Every value, opened under one snapshot.
+    pub census: Census,
+    /// Whether the plaintexts are exactly those that the run read. On a table that the application changes they
+    /// are not, and that is no fault.
+    pub digest_equal: bool,
+}
+
+/// Where a run stands, by its own account.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// State and pass.
+    pub standing: Standing,
+    /// The spans of every pass.
+    pub spans: Vec<SpanRecord>,
+    /// The quarantine.
+    pub quarantine: Vec<QuarantineRecord>,
+}
+
+impl<S: Store> Engine<S> {
+    /// Joins a store with a job.
+    pub fn new(store: S, job: Job, options: RunOptions) -> Self {
+        Self {
+            store: Arc::new(store),
+            job: Arc::new(job),
+            options,
+            observer: Arc::new(Silent),
+            cancel: CancelToken::default(),
+        }
+    }
+
+    /// Sets who watches.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Stops the run after the batch in flight.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
+    /// Looks at the target, opens a sample, and estimates. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Database`] if the target cannot be read; refusals are part of the survey.
+    pub async fn survey(&self) -> Result<Survey, EngineError> {
+        let mut session = self.store.session(self.job.clone()).await?;
+        self.survey_with(&mut session).await
+    }
+
+    /// Starts the run, or goes on with it, until it is proved that nothing old is left.
+    ///
+    /// # Errors
+    ///
+    /// Any [`EngineError`]. Whatever it is, the same call goes on where this one stopped.
+    pub async fn run(&self) -> Result<Outcome, EngineError> {
+        let mut session = self.store.session(self.job.clone()).await?;
+        let survey = self.survey_with(&mut session).await?;
+        if !survey.refusals().is_empty() {
+            return Err(EngineError::Refused(survey.refusals().to_vec()));
+        }
+        let standing = session.enter().await?;
+        match standing.state {
+            RunState::Active => self.run_passes(session, standing.pass).await,
+            RunState::Proved => {
+                let proof = self.read(session, Reading::Proof).await?;
+                let session = self.store.session(self.job.clone()).await?;
+                self.outcome(session, proof).await
+            }
+            RunState::RolledBack => {
+                Err(EngineError::Conflict(format!("run {} was rolled back", self.job.plan.run)))
+            }
+        }
+    }
+
+    /// Opens every value under one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Database`] if the target cannot be read.
+    pub async fn verify(&self) -> Result<Verification, EngineError> {
+        let status = self.status().await?;
+        let session = self.store.session(self.job.clone()).await?;
+        let census = self.read(session, Reading::Verification).await?;
+        let expected: Digest = status.iter().flat_map(|status| &status.spans).map(|span| span.digest).sum();
+        Ok(Verification { digest_equal: census.digest == expected, census })
+    }
+
+    /// Where the run stands; `None` if the target does not know it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Damaged`] if a record does not carry the run's MAC.
+    pub async fn status(&self) -> Result<Option<Status>, EngineError> {
+        let mut session = self.store.session(self.job.clone()).await?;
+        let Some(standing) = session.standing().await? else { return Ok(None) };
+        let spans = self.spans(&mut session).await?;
+        let quarantine = session.quarantined().await?;
+        Ok(Some(Status { standing, spans, quarantine }))
+    }
+
+    async fn survey_with(&self, session: &mut S::Session) -> Result<Survey, EngineError> {
+        let (facts, sample) = session.survey().await?;
+        Survey::new(&self.job, facts, sample).await
+    }
+
+    async fn run_passes(&self, mut session: S::Session, mut pass: u32) -> Result<Outcome, EngineError> {
+        let mut horizon = match &self.options.switch {
+            Switch::Confirmed => Some(session.horizon().await?),
+            Switch::Awaited(_) => None,
+        };
+        let last_pass = pass + self.options.passes_max;
+        if pass == 0 {
+            pass = self.lay_out(&mut session, 1).await?;
+        }
+        loop {
+            let end = self.crew().drain(pass).await?;
+            session = self.renewed(session).await?;
+            if end == PassEnd::NothingMissed {
+                if horizon.is_none() {
+                    horizon = Some(self.await_switch(&mut session).await?);
+                } else {
+                    self.await_old_transactions(&mut session, horizon.unwrap_or(Horizon(0))).await?;
+                    self.observer.event(Event::Proving);
+                    let proof = self.read(session, Reading::Proof).await?;
+                    session = self.store.session(self.job.clone()).await?;
+                    if proof.old() == 0 {
+                        session.conclude(RunState::Proved).await?;
+                        return self.outcome(session, proof).await;
+                    }
+                }
+            }
+            if pass >= last_pass {
+                return Err(EngineError::NeedsAttention(format!(
+                    "old values keep appearing after {} passes: a writer still uses the old key, or rows stay locked",
+                    self.options.passes_max
+                )));
+            }
+            pass = self.lay_out(&mut session, pass + 1).await?;
+        }
+    }
+
+    /// A session that works: this one, or a new one if the server went away while the workers ran.
+    async fn renewed(&self, mut session: S::Session) -> Result<S::Session, EngineError> {
+        match session.standing().await {
+            Ok(_) => Ok(session),
+            Err(error) if error.is_connection() => self.store.session(self.job.clone()).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    fn crew(&self) -> Crew<S> {
+        Crew {
+            store: self.store.clone(),
+            job: self.job.clone(),
+            options: self.options.clone(),
+            observer: self.observer.clone(),
+            cancel: self.cancel.clone(),
+            workers: self.workers(),
+        }
+    }
+
+    fn workers(&self) -> usize {
+        self.options.workers.clamp(1, self.store.workers_max())
+    }
+
+    async fn read(&self, session: S::Session, reading: Reading) -> Result<Census, EngineError> {
+        read_all(&self.crew(), session, reading).await
+    }
+
+    async fn lay_out(&self, session: &mut S::Session, pass: u32) -> Result<u32, EngineError> {
+        let ranges = session.ranges(self.workers()).await?;
+        let columns = self.job.codecs.len();
+        let spans = ranges
+            .into_iter()
+            .zip(0..)
+            .map(|(range, number)| self.job.seal_span(SpanRecord::fresh(pass, number, range, columns)))
+            .collect();
+        session.lay_out(pass, spans).await?;
+        Ok(pass)
+    }
+
+    /// Waits until the caller says that every writer uses the new key, and notes who runs then.
+    async fn await_switch(&self, session: &mut S::Session) -> Result<Horizon, EngineError> {
+        if let Switch::Awaited(receiver) = &self.options.switch {
+            let mut receiver = receiver.clone();
+            if !*receiver.borrow() {
+                self.observer.event(Event::Waiting("for the writers to use the new key".into()));
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return Err(EngineError::Interrupted),
+                // A caller that went away cannot confirm any more.
+                confirmed = receiver.wait_for(|confirmed| *confirmed) => {
+                    confirmed.map_err(|_| EngineError::Interrupted)?;
+                }
+            }
+        }
+        session.horizon().await
+    }
+
+    async fn await_old_transactions(
+        &self,
+        session: &mut S::Session,
+        horizon: Horizon,
+    ) -> Result<(), EngineError> {
+        let deadline = Instant::now() + self.options.proof_wait;
+        let mut told = false;
+        loop {
+            let holders = session.holders(horizon).await?;
+            if holders.is_empty() {
+                return Ok(());
+            }
+            if self.cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Err(EngineError::NeedsAttention(format!(
+                    "the proof waits for transactions that began before the switch: {}",
+                    holders.join(", ")
+                )));
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.observer.event(Event::Waiting(format!("for {}", holders.join(", "))));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn spans(&self, session: &mut S::Session) -> Result<Vec<SpanRecord>, EngineError> {
+        let spans = session.spans().await?;
+        spans.into_iter().map(|span| span.open(self.job.plan.run, &self.job.keys)).collect()
+    }
+
+    async fn outcome(&self, mut session: S::Session, proof: Census) -> Result<Outcome, EngineError> {
+        let spans = self.spans(&mut session).await?;
+        let mut tallies = vec![Tally::default(); self.job.codecs.len()];
+        for span in &spans {
+            tallies.iter_mut().zip(&span.tallies).for_each(|(total, part)| *total = total.plus(*part));
+        }
+        Ok(Outcome {
+            tallies,
+            digest: spans.iter().map(|span| span.digest).sum(),
+            batches: spans.iter().map(|span| span.seq).sum(),
+            passes: spans.iter().map(|span| span.pass).max().unwrap_or(0),
+            proof,
+        })
+    }
+}
+
+impl<S: Store> std::fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("run", &self.job.plan.run).finish_non_exhaustive()
+    }
+}

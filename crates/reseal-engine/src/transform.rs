@@ -1,0 +1,345 @@
+//! Opens, seals and reopens a batch on all cores. Plaintexts live here only, a few hundred rows at a time.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use reseal_crypto::random::{OsRandom, Random, RandomPool};
+use reseal_formats::SealError;
+use zeroize::Zeroizing;
+
+use crate::batch::{Batch, Cells};
+use crate::classify::{Chunk, ColumnVerdicts, Look, OpenedValues, Verdict, classify_column};
+use crate::error::EngineError;
+use crate::ledger::{Digest, Tally};
+use crate::plan::Job;
+use crate::verified::{Change, Quarantined, Reason, VerifiedBatch};
+
+/// Rows of one rayon task: enough to fill the lanes of a key derivation, few enough to share among the cores.
+const CHUNK_ROWS: usize = 256;
+
+/// Seals every old value of a batch under the new key and proves each by opening it again.
+///
+/// # Errors
+///
+/// [`EngineError::NotReopened`] if a sealed value does not open to what was read.
+pub(crate) fn verify(job: &Job, batch: Batch, look: Look) -> Result<VerifiedBatch, EngineError> {
+    let parts: Vec<Part> = chunks(&batch)
+        .into_par_iter()
+        .map(|(start, end)| Part::make(job, &Chunk::new(job, &batch, start, end), look, &OsRandom))
+        .collect::<Result<_, _>>()?;
+    let mut whole = Part::empty(job.codecs.len(), batch.len(), parts.iter().map(Part::bytes_len).sum());
+    parts.into_iter().for_each(|part| whole.append(part));
+    let Part { changes, sealed, tallies, quarantine } = whole;
+    Ok(VerifiedBatch { batch, changes, sealed, tallies, quarantine })
+}
+
+/// Runs [`verify`] on the rayon pool and waits without blocking the async runtime.
+pub(crate) async fn verify_on_pool(
+    job: Arc<Job>,
+    batch: Batch,
+    look: Look,
+) -> Result<VerifiedBatch, EngineError> {
+    on_pool(move || verify(&job, batch, look)).await?
+}
+
+/// What the values of a batch are, without changing any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Rows looked at.
+    pub rows: u64,
+    /// One per column of the plan.
+    pub columns: Vec<ColumnCensus>,
+    /// Digest of the plaintexts that open under the new key.
+    pub digest: Digest,
+}
+
+/// What the values of one column are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ColumnCensus {
+    /// NULLs.
+    pub null: u64,
+    /// Values under the old key.
+    pub old: u64,
+    /// Values under the new key.
+    pub new: u64,
+    /// Values that open under neither, by reason, in the order of [`Reason::ALL`].
+    pub bad: [u64; Reason::ALL.len()],
+}
+
+impl ColumnCensus {
+    /// Values that open under neither key.
+    pub fn unopened(&self) -> u64 {
+        self.bad.iter().sum()
+    }
+
+    /// Values that open under neither key, for one reason.
+    pub fn unopened_for(&self, reason: Reason) -> u64 {
+        self.bad[reason as usize]
+    }
+}
+
+impl Census {
+    /// An empty census of `columns` columns.
+    pub fn new(columns: usize) -> Self {
+        Self { columns: vec![ColumnCensus::default(); columns], ..Self::default() }
+    }
+
+    /// Values that still open under the old key.
+    pub fn old(&self) -> u64 {
+        self.columns.iter().map(|column| column.old).sum()
+    }
+
+    /// Values under the new key.
+    pub fn opened_new(&self) -> u64 {
+        self.columns.iter().map(|column| column.new).sum()
+    }
+
+    /// Values that open under neither key.
+    pub fn unopened(&self) -> u64 {
+        self.columns.iter().map(ColumnCensus::unopened).sum()
+    }
+
+    /// Adds another census of the same columns.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.rows += other.rows;
+        self.digest = self.digest.plus(other.digest);
+        for (total, part) in self.columns.iter_mut().zip(&other.columns) {
+            total.null += part.null;
+            total.old += part.old;
+            total.new += part.new;
+            total.bad.iter_mut().zip(part.bad).for_each(|(total, part)| *total += part);
+        }
+        self
+    }
+}
+
+/// Counts what the values of a batch are, on the rayon pool.
+pub(crate) async fn census_on_pool(job: Arc<Job>, batch: Batch, look: Look) -> Result<Census, EngineError> {
+    on_pool(move || census(&job, &batch, look)).await
+}
+
+fn census(job: &Job, batch: &Batch, look: Look) -> Census {
+    chunks(batch)
+        .into_par_iter()
+        .map(|(start, end)| census_of_chunk(job, &Chunk::new(job, batch, start, end), look))
+        .reduce(|| Census::new(job.codecs.len()), |a, b| a.plus(&b))
+}
+
+fn census_of_chunk(job: &Job, chunk: &Chunk<'_>, look: Look) -> Census {
+    let mut census = Census::new(job.codecs.len());
+    census.rows = (chunk.end - chunk.start) as u64;
+    let columns: Vec<ColumnVerdicts> =
+        (0..job.codecs.len()).map(|column| classify_column(job, chunk, column, look)).collect();
+    for (counts, column) in census.columns.iter_mut().zip(&columns) {
+        for verdict in &column.verdicts {
+            match verdict {
+                Verdict::Null => counts.null += 1,
+                Verdict::New => counts.new += 1,
+                Verdict::Old => counts.old += 1,
+                Verdict::Bad(reason) => counts.bad[*reason as usize] += 1,
+            }
+        }
+    }
+    if look == Look::EveryValue {
+        let opened: Vec<&OpenedValues> = columns.iter().map(|column| &column.new).collect();
+        census.digest = row_digests(job, chunk, &opened).into_iter().flatten().sum();
+    }
+    census
+}
+
+async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || {
+        // The receiver is gone only when the run was dropped; nobody wants the result then.
+        let _ = sender.send(work());
+    });
+    receiver.await.map_err(|_| EngineError::Plan("a task of the transform ended early".into()))
+}
+
+fn chunks(batch: &Batch) -> Vec<(usize, usize)> {
+    let starts = (0..batch.len()).step_by(CHUNK_ROWS);
+    starts.map(|start| (start, (start + CHUNK_ROWS).min(batch.len()))).collect()
+}
+
+/// The part of a [`VerifiedBatch`] that one chunk gives.
+struct Part {
+    changes: Vec<Change>,
+    sealed: Vec<Cells>,
+    tallies: Vec<Tally>,
+    quarantine: Vec<Quarantined>,
+}
+
+impl Part {
+    fn empty(columns: usize, rows: usize, bytes: usize) -> Self {
+        Self {
+            changes: Vec::with_capacity(rows),
+            sealed: (0..columns).map(|_| Cells::with_capacity(rows, bytes / columns)).collect(),
+            tallies: vec![Tally::default(); columns],
+            quarantine: Vec::new(),
+        }
+    }
+
+    fn make(job: &Job, chunk: &Chunk<'_>, look: Look, random: &dyn Random) -> Result<Self, EngineError> {
+        let columns: Vec<ColumnVerdicts> =
+            (0..job.codecs.len()).map(|column| classify_column(job, chunk, column, look)).collect();
+        let sealed: Vec<SealedValues> = columns
+            .iter()
+            .enumerate()
+            .map(|(column, verdicts)| seal_column(job, chunk, column, &verdicts.old, random))
+            .collect::<Result<_, _>>()?;
+        let old: Vec<&OpenedValues> = columns.iter().map(|column| &column.old).collect();
+        let digests = row_digests(job, chunk, &old);
+        let mut part = Self::empty(columns.len(), chunk.end - chunk.start, 0);
+        for (index, column) in columns.iter().enumerate() {
+            part.count(job, chunk, index, &column.verdicts);
+        }
+        for row in chunk.rows() {
+            if let Some(digest) = digests[row - chunk.start] {
+                part.push_change(chunk, row, &sealed, digest);
+            }
+        }
+        Ok(part)
+    }
+
+    /// Counts one column as if everything old were written.
+    fn count(&mut self, job: &Job, chunk: &Chunk<'_>, column: usize, verdicts: &[Verdict]) {
+        let tally = &mut self.tallies[column];
+        tally.seen += verdicts.len() as u64;
+        for (row, verdict) in chunk.rows().zip(verdicts) {
+            match verdict {
+                Verdict::Null => tally.null += 1,
+                Verdict::New => tally.already_new += 1,
+                Verdict::Old => tally.rewritten += 1,
+                Verdict::Bad(reason) => {
+                    tally.quarantined += 1;
+                    let stored = chunk.batch.columns[column].get(row).unwrap_or_default();
+                    self.quarantine.push(Quarantined {
+                        row: row as u32,
+                        column: column as u16,
+                        reason: *reason,
+                        value_mac: job.keys.value_mac(stored),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Adds a row: new bytes where there are some, the old bytes elsewhere.
+    fn push_change(&mut self, chunk: &Chunk<'_>, row: usize, sealed: &[SealedValues], digest: Digest) {
+        let mut changed = 0;
+        for (column, values) in sealed.iter().enumerate() {
+            match values.get(row - chunk.start) {
+                Some(bytes) => {
+                    changed |= 1 << column;
+                    self.sealed[column].push(Some(bytes));
+                }
+                None => self.sealed[column].push(chunk.batch.columns[column].get(row)),
+            }
+        }
+        self.changes.push(Change { row: row as u32, columns: changed, digest });
+    }
+
+    fn append(&mut self, part: Self) {
+        self.changes.extend(part.changes);
+        self.quarantine.extend(part.quarantine);
+        self.sealed.iter_mut().zip(&part.sealed).for_each(|(whole, part)| whole.append(part));
+        self.tallies.iter_mut().zip(part.tallies).for_each(|(whole, part)| *whole = whole.plus(part));
+    }
+
+    fn bytes_len(&self) -> usize {
+        self.sealed.iter().map(Cells::bytes_len).sum()
+    }
+}
+
+/// New bytes of one column of a chunk, by row of the chunk.
+struct SealedValues {
+    bytes: Vec<u8>,
+    places: Vec<Option<std::ops::Range<usize>>>,
+}
+
+impl SealedValues {
+    fn get(&self, row: usize) -> Option<&[u8]> {
+        self.places[row].clone().map(|place| &self.bytes[place])
+    }
+}
+
+/// Seals the old values of a column and opens each again from its final bytes.
+fn seal_column(
+    job: &Job,
+    chunk: &Chunk<'_>,
+    column: usize,
+    old: &OpenedValues,
+    random: &dyn Random,
+) -> Result<SealedValues, EngineError> {
+    let mut places = vec![None; chunk.end - chunk.start];
+    if old.rows.is_empty() {
+        return Ok(SealedValues { bytes: Vec::new(), places });
+    }
+    let codec = &job.codecs[column].to;
+    let row_keys: Vec<_> = old.rows.iter().map(|&row| chunk.row_key(row)).collect();
+    let mut bytes = Vec::with_capacity(old.plaintexts.len() + old.rows.len() * 128);
+    let mut pool = RandomPool::new(random);
+    let sealed = codec
+        .seal_many(&old.plaintexts, &old.values, &row_keys, &mut pool, &mut bytes)
+        .map_err(|error| seal_error(job, column, error))?;
+    let stored: Vec<&[u8]> = sealed.iter().map(|place| &bytes[place.clone()]).collect();
+    let mut again = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let reopened = codec.open_many(&stored, &row_keys, &mut again);
+    for (index, result) in reopened.into_iter().enumerate() {
+        let matches = result.is_ok_and(|value| again[value.plaintext] == *old.plaintext(index));
+        if !matches {
+            return Err(EngineError::NotReopened { column: job.plan.columns[column].name.clone() });
+        }
+    }
+    for (&row, place) in old.rows.iter().zip(sealed) {
+        places[row - chunk.start] = Some(place);
+    }
+    Ok(SealedValues { bytes, places })
+}
+
+fn seal_error(job: &Job, column: usize, error: SealError) -> EngineError {
+    match error {
+        SealError::Random(error) => EngineError::Random(error),
+        other => EngineError::Plan(format!(
+            "cannot seal a value of column `{}`: {other}",
+            job.plan.columns[column].name
+        )),
+    }
+}
+
+/// One digest per row of the chunk in which any column opened: over the row key and those plaintexts.
+fn row_digests(job: &Job, chunk: &Chunk<'_>, columns: &[&OpenedValues]) -> Vec<Option<Digest>> {
+    let rows = chunk.end - chunk.start;
+    let mut index_of = vec![usize::MAX; rows * columns.len()];
+    for (column, opened) in columns.iter().enumerate() {
+        for (index, &row) in opened.rows.iter().enumerate() {
+            index_of[(row - chunk.start) * columns.len() + column] = index;
+        }
+    }
+    let mut element = Zeroizing::new(Vec::with_capacity(4096));
+    let digest_of = |row: usize| {
+        let indices = &index_of[row * columns.len()..][..columns.len()];
+        if indices.iter().all(|index| *index == usize::MAX) {
+            return None;
+        }
+        let plaintexts = indices.iter().enumerate().filter(|(_, index)| **index != usize::MAX);
+        let length: usize =
+            plaintexts.clone().map(|(column, &index)| columns[column].plaintext(index).len()).sum();
+        let needed = length + 16 * columns.len() + chunk.batch.bytes_of_key(chunk.start + row);
+        if element.capacity() < needed {
+            // A buffer that grows would leave a copy behind; this one is wiped as it is replaced.
+            element = Zeroizing::new(Vec::with_capacity(needed));
+        }
+        element.clear();
+        chunk.batch.write_row_key(chunk.start + row, &mut element);
+        for (column, &index) in plaintexts {
+            let plaintext = columns[column].plaintext(index);
+            element.extend_from_slice(&(column as u64).to_be_bytes());
+            element.extend_from_slice(&(plaintext.len() as u64).to_be_bytes());
+            element.extend_from_slice(plaintext);
+        }
+        Some(job.keys.row_digest(&element))
+    };
+    (0..rows).map(digest_of).collect()
+}
