@@ -123,6 +123,19 @@ fn the_published_text_opens_and_begins_with_its_key() {
 }
 
 #[test]
+fn the_page_works_through_the_second_vector() {
+    let page = include_str!("../../../docs/formats/envelope.md");
+    let vector = &Vector::all()[1];
+    let (nonce_end, tag) = (72, vector.bytes("envelope").len() * 2 - 32);
+    let envelope = vector.json["envelope"].as_str().expect("hex");
+    let fields = ["commitment", "aead_key", "nonce", "plaintext", "text"].map(|field| &vector.json[field]);
+    let fields = fields.iter().filter_map(|field| field.as_str());
+    for shown in fields.chain([&envelope[nonce_end..tag], &envelope[tag..]]) {
+        assert!(page.contains(shown), "envelope.md does not show {shown}");
+    }
+}
+
+#[test]
 fn associated_data_is_header_column_and_row_key() {
     for vector in Vector::all() {
         let header = &vector.bytes("envelope")[..12];
