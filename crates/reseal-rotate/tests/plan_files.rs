@@ -1,0 +1,108 @@
+//! The complete plan files of the five runbooks parse, and what is wrong in one is said with line and remedy.
+
+use std::path::{Path, PathBuf};
+
+use reseal_rotate::plan::{Interval, Kind, Login, Plan, PlanError, Strategy};
+
+fn plans() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let mut plans: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    plans.sort();
+    plans
+}
+
+fn runbook(name: &str) -> Plan {
+    let path = plans().into_iter().find(|path| path.ends_with(name)).unwrap();
+    Plan::load(&path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_runbook_parses() {
+    let plans = plans();
+    assert_eq!(plans.len(), 5);
+    for path in plans {
+        let plan = Plan::load(&path).unwrap_or_else(|error| panic!("{error}: {:?}", error.remedy()));
+        assert!(!plan.file.secrets.is_empty());
+    }
+}
+
+#[test]
+fn r2_says_what_is_re_encrypted() {
+    let plan = runbook("R2.toml");
+    let columns = plan.columns("client-preferences").unwrap();
+    assert_eq!(columns.columns.len(), 3);
+    assert!(!columns.online && columns.to.is_none());
+    let server = plan.server(&columns.server).unwrap();
+    assert_eq!(server.kind, Kind::Postgres);
+    assert_eq!(server.login, Some(Login::Secret("postgres/eventuser".into())));
+    assert_eq!(plan.secret_name(&columns.key), "crm/db-encryption-key");
+    assert_eq!(plan.file.secrets[&columns.key].get_ref().strategy, Some(Strategy::Columns));
+    assert_eq!(plan.file.defaults.as_ref().unwrap().every, Some(Interval::Days(90)));
+}
+
+fn r2() -> String {
+    std::fs::read_to_string(plans().into_iter().find(|path| path.ends_with("R2.toml")).unwrap()).unwrap()
+}
+
+/// Replaces one line of R2 and returns what is said about it; the line in the error must be the changed one.
+#[track_caller]
+fn refused(line: &str, instead: &str) -> PlanError {
+    let text = r2();
+    assert!(text.contains(line), "R2 has no `{line}`");
+    let number = text[..text.find(line).unwrap()].matches('\n').count() + 1;
+    let error = Plan::parse(Path::new("reseal.toml"), &text.replacen(line, instead, 1)).unwrap_err();
+    let said = error.line().unwrap();
+    assert!(
+        said == number || said + 1 == number || (said < number && number - said < 8),
+        "{error}: line {number}"
+    );
+    error
+}
+
+#[test]
+fn unknown_fields_get_line_and_nearest_name() {
+    let error = refused("window = \"02:00-04:00\"", "windows = \"02:00-04:00\"");
+    assert!(error.to_string().contains("unknown field `windows`"), "{error}");
+    assert_eq!(error.remedy(), Some("did you mean `window`?"));
+    assert_eq!(refused("prefix      =", "perfix =").remedy(), Some("did you mean `prefix`?"));
+    assert_eq!(
+        refused("gitignored = true", "git_ignored = true").remedy(),
+        Some("did you mean `gitignored`?")
+    );
+    assert_eq!(
+        refused("strategy  = \"columns\"", "strategy = \"column\"").remedy(),
+        Some("did you mean `columns`?")
+    );
+}
+
+#[test]
+fn names_that_lead_nowhere_are_refused() {
+    let error = refused("server  = \"eventdb\"", "server = \"evendb\"");
+    assert_eq!(error.remedy(), Some("did you mean `eventdb`?"));
+    let error = refused("key     = \"db-encryption-key\"", "key = \"db-encription-key\"");
+    assert_eq!(error.remedy(), Some("did you mean `db-encryption-key`?"));
+}
+
+#[test]
+fn passwords_have_no_place_in_a_plan() {
+    let error = refused("postgresql://eventuser@", "postgresql://eventuser:canary@");
+    assert!(!error.to_string().contains("canary"), "{error}");
+    let error = refused("\"secret:postgres/eventuser\"", "\"canary\"");
+    assert!(!error.to_string().contains("canary"), "{error}");
+}
+
+#[test]
+fn values_are_checked_where_they_stand() {
+    for (line, instead) in [
+        ("every  = \"90d\"", "every = \"90 days\""),
+        ("warn   = \"7d\"", "warn = \"7\""),
+        ("schema      = 1", "schema = 2"),
+        ("environment = \"production\"", "environment = \"prod\""),
+        ("systemd = \"event-planning-api\" ", "# no way to restart"),
+        ("columns = [\"email_encrypted\",", "columns = [\"full_name_encrypted\","),
+        ("kind = \"smtp\"", "kind = \"smpt\""),
+    ] {
+        refused(line, instead);
+    }
+}
