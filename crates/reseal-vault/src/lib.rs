@@ -15,6 +15,9 @@ mod audit;
 mod clock;
 mod error;
 mod file;
+mod generate;
+mod journal;
+mod lifecycle;
 mod model;
 mod name;
 mod record;
@@ -32,6 +35,8 @@ pub use anchor::{Anchor, AnchorDir, NotAnAnchor};
 pub use audit::{AuditReport, AuditorKey, Event, LogEntry, Outcome, Stamp};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
 pub use error::{ErrorKind, VaultError};
+pub use generate::{UnknownFormat, ValueFormat, ValueSize, generate};
+pub use journal::JournalRecord;
 pub use model::{
     Attributes, Expect, Label, Labels, NewVersion, SECRETS_MAX, Secret, SecretInfo, SecretKind, UnknownWord,
     VALUE_MAX, VersionInfo, VersionSelector, VersionState,

@@ -248,7 +248,7 @@ fn existing(secret: SecretRecord, new: &NewVersion) -> Result<SecretRecord, Vaul
         _ => {}
     }
     if secret.deleted.is_some() {
-        return Err(exists("deleted secret (`undelete` or `destroy` it first)"));
+        return Err(exists("deleted secret (`undelete` it first)"));
     }
     if new.pending && secret.labels.pending.is_some() {
         return Err(exists("pending version of"));
