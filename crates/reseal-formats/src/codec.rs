@@ -6,7 +6,7 @@ use reseal_crypto::RowKey;
 use reseal_crypto::random::RandomPool;
 
 use crate::encoding::Encoding;
-use crate::format::{Format, OpenError, SealError, Shape};
+use crate::format::{Format, OpenError, SealError, Shape, open_each};
 
 /// A value that opened: where its plaintext stands in the buffer, and what to keep when it is sealed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,27 @@ pub struct Opened {
 pub struct Codec {
     format: Box<dyn Format>,
     encoding: Encoding,
+    reading: Reading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// The column's encoding, with or without line breaks, in small or capital digits.
+    Declared,
+    /// Whatever text encoding each value looks like.
+    Detected,
 }
 
 impl Codec {
     /// Joins a format under its key with the encoding of the column.
     pub fn new(format: Box<dyn Format>, encoding: Encoding) -> Self {
-        Self { format, encoding }
+        Self { format, encoding, reading: Reading::Declared }
+    }
+
+    /// Joins a format with a text column whose values may stand in any text encoding; those that stood in none yet
+    /// are written in `encoding`.
+    pub fn detecting(format: Box<dyn Format>, encoding: Encoding) -> Self {
+        Self { format, encoding, reading: Reading::Detected }
     }
 
     /// The format under its key.
@@ -37,9 +52,20 @@ impl Codec {
         &*self.format
     }
 
-    /// The first bytes of every stored value under this key, if the format names its key.
+    /// The encoding of values that come from elsewhere.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The first bytes of every stored value under this key, as they stand in the column, if the format names its
+    /// key: 12 bytes, or 20 characters of text.
     pub fn stored_prefix(&self) -> Option<Vec<u8>> {
-        self.format.key_prefix().map(<[u8]>::to_vec)
+        let prefix = self.format.key_prefix()?;
+        // Three bytes make four characters: a shorter or longer prefix would share its last one with what follows.
+        debug_assert_eq!(prefix.len() % 3, 0);
+        let mut stored = Vec::new();
+        self.encoding.encode(prefix, &mut stored);
+        Some(stored)
     }
 
     /// Opens every value of `stored` that belongs to `rows` at the same place, appending plaintexts to `plaintexts`.
@@ -51,12 +77,22 @@ impl Codec {
         rows: &[Option<&RowKey>],
         plaintexts: &mut Vec<u8>,
     ) -> Vec<Result<Opened, OpenError>> {
-        let open = |(bytes, row): (&&[u8], &Option<&RowKey>)| {
-            let start = plaintexts.len();
-            let shape = self.format.open(bytes, *row, plaintexts)?;
-            Ok(Opened { plaintext: start..plaintexts.len(), shape, encoding: self.encoding })
-        };
-        stored.iter().zip(rows).map(open).collect()
+        self.open_with(stored, rows, plaintexts, |messages, rows, plaintexts| {
+            self.format.open_many(messages, rows, plaintexts)
+        })
+    }
+
+    /// Does what [`Codec::open_many`] does by a second code path, one value at a time: the proof of what
+    /// [`Codec::seal_many`] wrote shares no derived key and no multi-lane code with it.
+    pub fn reopen_many(
+        &self,
+        stored: &[&[u8]],
+        rows: &[Option<&RowKey>],
+        plaintexts: &mut Vec<u8>,
+    ) -> Vec<Result<Opened, OpenError>> {
+        self.open_with(stored, rows, plaintexts, |messages, rows, plaintexts| {
+            open_each(&*self.format, messages, rows, plaintexts)
+        })
     }
 
     /// Seals the plaintexts at `opened` within `plaintexts`, appending stored bytes to `out`; one range each.
@@ -72,11 +108,79 @@ impl Codec {
         random: &mut RandomPool<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Vec<Range<usize>>, SealError> {
-        let seal = |(value, row): (&Opened, &Option<&RowKey>)| {
+        let values: Vec<_> = opened.iter().map(|value| (value.plaintext.clone(), value.shape)).collect();
+        if self.encoding == Encoding::Raw && self.reading == Reading::Declared {
+            return self.format.seal_many(plaintexts, &values, rows, random, out);
+        }
+        let mut messages = Vec::with_capacity(values.iter().map(|(place, _)| place.len() + 128).sum());
+        let places = self.format.seal_many(plaintexts, &values, rows, random, &mut messages)?;
+        let encode = |(place, value): (Range<usize>, &Opened)| {
             let start = out.len();
-            self.format.seal(&plaintexts[value.plaintext.clone()], &value.shape, *row, random, out)?;
-            Ok(start..out.len())
+            self.encoding_for(value).encode(&messages[place], out);
+            start..out.len()
         };
-        opened.iter().zip(rows).map(seal).collect()
+        Ok(places.into_iter().zip(opened).map(encode).collect())
+    }
+
+    fn open_with(
+        &self,
+        stored: &[&[u8]],
+        rows: &[Option<&RowKey>],
+        plaintexts: &mut Vec<u8>,
+        open: impl FnOnce(
+            &[&[u8]],
+            &[Option<&RowKey>],
+            &mut Vec<u8>,
+        ) -> Vec<Result<(Range<usize>, Shape), OpenError>>,
+    ) -> Vec<Result<Opened, OpenError>> {
+        plaintexts.reserve(stored.iter().map(|value| value.len()).sum());
+        if self.encoding == Encoding::Raw && self.reading == Reading::Declared {
+            let opened = open(stored, rows, plaintexts).into_iter();
+            return opened.map(|result| result.map(|value| self.opened(value, Encoding::Raw))).collect();
+        }
+        let mut buffer = Vec::with_capacity(stored.iter().map(|value| value.len()).sum());
+        let decoded: Vec<Result<(Range<usize>, Encoding), OpenError>> =
+            stored.iter().map(|value| self.decode(value, &mut buffer)).collect();
+        let good = decoded.iter().zip(rows).filter_map(|(result, row)| Some((result.as_ref().ok()?, *row)));
+        let (messages, rows): (Vec<&[u8]>, Vec<_>) =
+            good.map(|((place, _), row)| (&buffer[place.clone()], row)).unzip();
+        let mut opened = open(&messages, &rows, plaintexts).into_iter();
+        let join = |result: Result<(Range<usize>, Encoding), OpenError>| {
+            let (_, encoding) = result?;
+            let value = opened.next().expect("there is one result for every message that was decoded")?;
+            Ok(self.opened(value, encoding))
+        };
+        decoded.into_iter().map(join).collect()
+    }
+
+    fn opened(&self, (plaintext, shape): (Range<usize>, Shape), encoding: Encoding) -> Opened {
+        Opened { plaintext, shape, encoding }
+    }
+
+    fn decode(&self, stored: &[u8], buffer: &mut Vec<u8>) -> Result<(Range<usize>, Encoding), OpenError> {
+        let start = buffer.len();
+        let encoding = match self.reading {
+            Reading::Declared => self.encoding,
+            Reading::Detected => match (Encoding::detect(stored), self.encoding) {
+                // What looks like either is what the column writes.
+                (Encoding::Base64 { lines }, Encoding::Base64 { lines: own }) => {
+                    Encoding::Base64 { lines: lines || own }
+                }
+                (detected, _) => detected,
+            },
+        };
+        let found = encoding
+            .decode(stored, buffer)
+            .map_err(|reason| OpenError::Malformed { format: self.format.name(), reason })?;
+        Ok((start..buffer.len(), found))
+    }
+
+    /// A value of this format keeps the look it had; one from elsewhere gets the column's.
+    fn encoding_for(&self, value: &Opened) -> Encoding {
+        let possible = match self.reading {
+            Reading::Declared => value.encoding.same_family(self.encoding),
+            Reading::Detected => !matches!(value.encoding, Encoding::Raw | Encoding::Reseal),
+        };
+        if possible && self.format.continues(&value.shape) { value.encoding } else { self.encoding }
     }
 }

@@ -1,7 +1,11 @@
 //! The seam between the engine and every ciphertext format.
 
+use std::ops::Range;
+
 use reseal_crypto::RowKey;
 use reseal_crypto::random::{RandomError, RandomPool};
+
+use crate::pgcrypto::MessageShape;
 
 /// One ciphertext format under one key.
 ///
@@ -38,6 +42,60 @@ pub trait Format: Send + Sync + std::fmt::Debug {
         random: &mut RandomPool<'_>,
         message: &mut Vec<u8>,
     ) -> Result<(), SealError>;
+
+    /// Whether `shape` was read from this format, so that a value in the same encoding keeps it.
+    fn continues(&self, shape: &Shape) -> bool {
+        matches!(shape, Shape::Plain)
+    }
+
+    /// Opens many messages: their plaintexts' places and shapes, in order.
+    ///
+    /// Formats that stretch a passphrase for every value derive many keys side by side here.
+    fn open_many(
+        &self,
+        messages: &[&[u8]],
+        rows: &[Option<&RowKey>],
+        plaintexts: &mut Vec<u8>,
+    ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+        open_each(self, messages, rows, plaintexts)
+    }
+
+    /// Seals many plaintexts, given by their places in `plaintexts`: the messages' places in `out`, in order.
+    ///
+    /// # Errors
+    ///
+    /// The first [`SealError`].
+    fn seal_many(
+        &self,
+        plaintexts: &[u8],
+        values: &[(Range<usize>, Shape)],
+        rows: &[Option<&RowKey>],
+        random: &mut RandomPool<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Range<usize>>, SealError> {
+        let seal = |((place, shape), row): (&(Range<usize>, Shape), &Option<&RowKey>)| {
+            let start = out.len();
+            self.seal(&plaintexts[place.clone()], shape, *row, random, out)?;
+            Ok(start..out.len())
+        };
+        values.iter().zip(rows).map(seal).collect()
+    }
+}
+
+/// Opens one message after the other by [`Format::open`]: the second code path of formats with their own
+/// [`Format::open_many`].
+pub fn open_each<F: Format + ?Sized>(
+    format: &F,
+    messages: &[&[u8]],
+    rows: &[Option<&RowKey>],
+    plaintexts: &mut Vec<u8>,
+) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+    let open = |(message, row): (&&[u8], &Option<&RowKey>)| {
+        let start = plaintexts.len();
+        let shape = format.open(message, *row, plaintexts)?;
+        Ok((start..plaintexts.len(), shape))
+    };
+    messages.iter().zip(rows).map(open).collect()
 }
 
 /// The options a message was written with: what sealing in the same format keeps.
@@ -49,6 +107,24 @@ pub enum Shape {
     /// Nothing to keep: the format's defaults, or those that the plan names.
     #[default]
     Plain,
+    /// The options of a pgcrypto message.
+    Pgcrypto(MessageShape),
+    /// A Fernet token.
+    Fernet {
+        /// When it was made, in seconds since 1970.
+        created: u64,
+    },
+}
+
+impl Shape {
+    /// When the value was sealed, in seconds since 1970, if its format says so.
+    pub fn created(&self) -> Option<u64> {
+        match self {
+            Self::Plain => None,
+            Self::Pgcrypto(shape) => (shape.created != 0).then_some(u64::from(shape.created)),
+            Self::Fernet { created } => Some(*created),
+        }
+    }
 }
 
 /// Why a message did not open. Says nothing about its content.
