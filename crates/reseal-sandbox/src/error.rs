@@ -68,6 +68,9 @@ pub enum SandboxError {
     /// The certificate for TLS was not made.
     #[error("cannot make a certificate: {0}")]
     Certificate(String),
+    /// The writing application cannot go on.
+    #[error("the writing application: {0}")]
+    Writer(String),
     /// A value was not sealed or opened by the functions of the caller.
     #[error("{0}")]
     Seal(String),

@@ -13,10 +13,15 @@
 pub mod binaries;
 mod error;
 mod guard;
+pub mod ledger;
 pub mod postgres;
+pub mod seal;
+pub mod table;
 #[cfg(feature = "tls")]
 mod tls;
 mod usage;
 mod user;
+pub mod values;
+pub mod writer;
 
 pub use error::SandboxError;

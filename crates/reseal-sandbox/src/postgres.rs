@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::binaries;
 use crate::error::SandboxError;
 use crate::guard::Guarded;
+use crate::usage;
 use crate::user::ServerUser;
 
 /// How long the server may take to start, to recover or to stop.
@@ -189,12 +190,20 @@ impl Server {
         connect(&self.config()).await
     }
 
-    /// Kills the postmaster with SIGKILL, as a crash would, and waits until its other processes have noticed.
+    /// Kills all processes of the server with SIGKILL, as the end of the machine would.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Timeout`] if a process of the server stays.
     pub fn kill_9(&mut self) -> Result<(), SandboxError> {
+        if let Some(postmaster) = self.pid() {
+            // A stopped postmaster neither makes nor reaps children, so these ids stay theirs. Without it, one that
+            // waits for a lock of another that has gone would wait for ever.
+            let _ = kill_process(postmaster, Signal::STOP);
+            for child in usage::children(postmaster) {
+                let _ = kill_process(child, Signal::KILL);
+            }
+        }
         self.end(Signal::KILL, "die")
     }
 
@@ -220,7 +229,7 @@ impl Server {
     /// CPU seconds that the server's processes have used, those that ended included; `None` where the system does not
     /// tell (it is read from `/proc`).
     pub fn cpu_seconds(&self) -> Option<f64> {
-        crate::usage::tree_cpu_seconds(self.pid()?)
+        usage::tree_cpu_seconds(self.pid()?)
     }
 
     fn end(&mut self, signal: Signal, what: &'static str) -> Result<(), SandboxError> {

@@ -1,22 +1,46 @@
-//! What processes cost: CPU time and memory, as the kernel tells.
+//! Which children a process has and what they cost, as the kernel tells.
 
 use std::fs;
+use std::process::Command;
 
 use rustix::process::Pid;
 
 /// CPU seconds, user and system, of a process, its living children and all children that it waited for.
 pub(crate) fn tree_cpu_seconds(root: Pid) -> Option<f64> {
-    let root = root.as_raw_nonzero().get();
     let mut ticks = Stat::read(root)?.own_and_reaped_ticks;
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may end while its entry is looked at: then its parent counts it from now on.
-        let Some(stat) = Stat::read(pid) else { continue };
-        if stat.parent == root {
-            ticks += stat.own_and_reaped_ticks;
-        }
-    }
+    // A process may end while its entry is looked at: then its parent counts it from now on.
+    ticks += children_in_proc(root)?.iter().map(|(_, stat)| stat.own_and_reaped_ticks).sum::<u64>();
     Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The children of a process at this moment.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    match children_in_proc(parent) {
+        Some(found) => found.into_iter().map(|(pid, _)| pid).collect(),
+        None => children_by_ps(parent),
+    }
+}
+
+fn children_in_proc(parent: Pid) -> Option<Vec<(Pid, Stat)>> {
+    // Without the system's own entry there is no /proc here.
+    Stat::read(parent)?;
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let found = entries.filter_map(|entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        Some((pid, Stat::read(pid)?)).filter(|(_, stat)| stat.parent == parent.as_raw_pid())
+    });
+    Some(found.collect())
+}
+
+fn children_by_ps(parent: Pid) -> Vec<Pid> {
+    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
+    let Ok(output) = output else { return Vec::new() };
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let pairs = lines.lines().filter_map(|line| {
+        let (pid, parent) = line.trim().split_once(' ')?;
+        Some((pid.parse().ok()?, parent.trim().parse::<i32>().ok()?))
+    });
+    pairs.filter(|(_, of)| *of == parent.as_raw_pid()).filter_map(|(pid, _)| Pid::from_raw(pid)).collect()
 }
 
 /// The fields of `/proc/PID/stat` that are needed here, proc_pid_stat(5).
@@ -26,8 +50,8 @@ struct Stat {
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fn read(pid: Pid) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
         // The name in field 2 may hold spaces and parentheses; what follows the last one does not.
         let after_name = &text[text.rfind(')')? + 1..];
         let mut fields = after_name.split_ascii_whitespace().skip(1);
@@ -51,5 +75,17 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(tree_cpu_seconds(pid).unwrap() > before);
+    }
+
+    #[test]
+    fn children_are_found_both_ways() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let own = rustix::process::getpid();
+        assert!(children(own).contains(&pid));
+        assert!(children_by_ps(own).contains(&pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!children(own).contains(&pid));
     }
 }
