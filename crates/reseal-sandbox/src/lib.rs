@@ -15,6 +15,7 @@ mod error;
 mod guard;
 pub mod ledger;
 pub mod postgres;
+pub mod proxy;
 pub mod seal;
 pub mod table;
 #[cfg(feature = "tls")]

@@ -123,3 +123,17 @@ fn wait_for<T>(mut probe: impl FnMut() -> Option<T>) -> T {
 fn runs(pid: i32) -> bool {
     rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
+
+/// The request for TLS of the protocol, and its one-letter answer: `S` for yes.
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_offered_when_asked_for() {
+    use std::io::{Read, Write};
+    let server = Server::start(Options { listen_tcp: true, tls: true, ..Options::default() }).unwrap();
+    let mut wire = std::net::TcpStream::connect(("127.0.0.1", server.tcp_port().unwrap())).unwrap();
+    wire.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    let mut answer = [0];
+    wire.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"S");
+    assert!(std::fs::read_to_string(server.ca_certificate()).unwrap().contains("BEGIN CERTIFICATE"));
+}
