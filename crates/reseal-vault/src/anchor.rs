@@ -14,6 +14,7 @@ use reseal_crypto::hash::equal;
 use rusqlite::OptionalExtension;
 
 use crate::error::VaultError;
+use crate::file;
 use crate::store::View;
 use crate::tree::Head;
 use crate::vault::VaultId;
@@ -137,6 +138,14 @@ impl AnchorDir {
             tracing::warn!(path = %path.display(), "the anchor file is not readable: an older vault would be accepted");
         }
         Ok(anchors.into_iter().filter(|anchor| anchor.vault_id == vault_id).collect())
+    }
+
+    /// Replaces the anchors of a vault and makes them last: while two vaults are possible, an older anchor is not safe.
+    pub(crate) fn write_durably(&self, vault_id: VaultId, anchors: &[Anchor]) -> Result<(), VaultError> {
+        self.write(vault_id, anchors)?;
+        let path = self.file(vault_id);
+        file::sync(&path)?;
+        file::sync_directory_of(&path)
     }
 
     /// Replaces the anchors of a vault. Not synced: an older anchor is safe.

@@ -22,17 +22,8 @@ const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
 /// else, or others may write to it or replace it.
 pub(crate) fn check_existing(path: &Path) -> Result<PathBuf, VaultError> {
     let path = resolve(path)?;
-    let metadata = fs::symlink_metadata(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => VaultError::NoVault(path.clone()),
-        _ => VaultError::io("look at", &path)(error),
-    })?;
+    let metadata = regular(&path)?;
     let unsafe_because = |reason| Err(VaultError::UnsafeFile { path: path.clone(), reason });
-    if metadata.is_symlink() {
-        return unsafe_because("is a symbolic link");
-    }
-    if !metadata.is_file() {
-        return unsafe_because("is not a regular file");
-    }
     let us = rustix::process::geteuid();
     if !us.is_root() && metadata.uid() != us.as_raw() {
         return unsafe_because("belongs to another user");
@@ -43,12 +34,50 @@ pub(crate) fn check_existing(path: &Path) -> Result<PathBuf, VaultError> {
     Ok(path)
 }
 
+/// Checks a file that is only to be read: that it is one, and no link. Returns its path as [`check_existing`] does.
+///
+/// # Errors
+///
+/// [`VaultError::NoVault`], [`VaultError::UnsafeFile`].
+pub(crate) fn check_regular(path: &Path) -> Result<PathBuf, VaultError> {
+    let path = directory_of(path)?.1;
+    regular(&path)?;
+    Ok(path)
+}
+
+fn regular(path: &Path) -> Result<fs::Metadata, VaultError> {
+    let metadata = fs::symlink_metadata(path).map_err(not_found(path))?;
+    let unsafe_because = |reason| Err(VaultError::UnsafeFile { path: path.to_owned(), reason });
+    if metadata.is_symlink() {
+        return unsafe_because("is a symbolic link");
+    }
+    if metadata.is_file() { Ok(metadata) } else { unsafe_because("is not a regular file") }
+}
+
+fn not_found(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        std::io::ErrorKind::NotFound => VaultError::NoVault(path),
+        _ => VaultError::io("look at", &path)(error),
+    }
+}
+
 /// Resolves the directory of `path` and checks that strangers cannot replace files in it.
 ///
 /// # Errors
 ///
 /// [`VaultError::NoVault`] if the directory does not exist, [`VaultError::UnsafeFile`].
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, VaultError> {
+    let (directory, path) = directory_of(path)?;
+    let mode = fs::metadata(&directory).map_err(VaultError::io("look at", &directory))?.mode();
+    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+        return Err(VaultError::UnsafeFile { path: directory, reason: "may be written by everyone" });
+    }
+    Ok(path)
+}
+
+/// The directory of `path` with every link resolved, and the file in it.
+fn directory_of(path: &Path) -> Result<(PathBuf, PathBuf), VaultError> {
     let Some(name) = path.file_name() else {
         return Err(VaultError::UnsafeFile { path: path.to_owned(), reason: "does not name a file" });
     };
@@ -56,15 +85,24 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf, VaultError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = fs::canonicalize(parent).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => VaultError::NoVault(path.to_owned()),
-        _ => VaultError::io("find the directory of", path)(error),
-    })?;
-    let mode = fs::metadata(&directory).map_err(VaultError::io("look at", &directory))?.mode();
-    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
-        return Err(VaultError::UnsafeFile { path: directory, reason: "may be written by everyone" });
+    let directory = fs::canonicalize(parent).map_err(not_found(path))?;
+    let path = directory.join(name);
+    Ok((directory, path))
+}
+
+/// Renames a file and what SQLite left beside it to `NAME.damaged-<n>`, so that nothing is lost.
+pub(crate) fn move_aside(path: &Path) -> Result<(), VaultError> {
+    let aside = |n: u32, path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{n}"));
+        PathBuf::from(name)
+    };
+    let free = (1..1000).find(|n| fs::symlink_metadata(aside(*n, path)).is_err()).unwrap_or(1000);
+    // Side files first: a crash in between leaves no journal that could be played into another file.
+    for side in side_files(path).filter(|side| fs::symlink_metadata(side).is_ok()).chain([path.to_owned()]) {
+        fs::rename(&side, aside(free, &side)).map_err(VaultError::io("move aside", &side))?;
     }
-    Ok(directory.join(name))
+    sync_directory_of(path)
 }
 
 /// A private file under construction, in the directory where it will live; removed on drop unless published.

@@ -10,8 +10,10 @@
 //! [`Vault`]. Every change is one SQLite transaction with at least one audit entry, durable when the call returns. The
 //! bytes are described in `docs/formats/vault.md`.
 
+pub mod agent;
 mod anchor;
 mod audit;
+mod backup;
 mod clock;
 mod error;
 mod file;
@@ -33,6 +35,7 @@ mod walk;
 
 pub use anchor::{Anchor, AnchorDir, NotAnAnchor};
 pub use audit::{AuditReport, AuditorKey, Event, LogEntry, Outcome, Stamp};
+pub use backup::{BackupReport, RestoreOptions, Restored, restore};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
 pub use error::{ErrorKind, VaultError};
 pub use generate::{UnknownFormat, ValueFormat, ValueSize, generate};

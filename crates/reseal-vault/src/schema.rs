@@ -43,15 +43,19 @@ const SCHEMA: [(&str, &str); 8] = [
     ("chain", "CREATE TABLE chain (id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL) STRICT"),
 ];
 
-/// Every setting of a connection, and what reading it back must give.
-const SETTINGS: [(&str, &str, &str); 9] = [
+/// Settings against files that others wrote: name, value, and what reading it back must give.
+const SAFETY: [(&str, &str, &str); 4] = [
     ("trusted_schema", "OFF", "0"),
     ("cell_size_check", "ON", "1"),
     ("mmap_size", "0", "0"),
+    ("temp_store", "MEMORY", "2"),
+];
+
+/// Settings that make a commit last and leave nothing of what was removed.
+const DURABILITY: [(&str, &str, &str); 5] = [
     ("journal_mode", "DELETE", "delete"),
     ("synchronous", "EXTRA", "3"),
     ("secure_delete", "ON", "1"),
-    ("temp_store", "MEMORY", "2"),
     ("foreign_keys", "ON", "1"),
     ("fullfsync", "ON", "1"),
 ];
@@ -59,16 +63,26 @@ const SETTINGS: [(&str, &str, &str); 9] = [
 /// Opens a database file that exists, with every setting made and read back. The file was checked by
 /// [`file::check_existing`] or is a draft of our own.
 pub(crate) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW
-        | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+    let connection = connect_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout)?;
+    for (name, value, expected) in DURABILITY {
+        apply(&connection, path, name, value, expected)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a database file that is only to be read. The file was checked by [`file::check_regular`].
+pub(crate) fn connect_read_only(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
+    connect_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy_timeout)
+}
+
+fn connect_with(path: &Path, access: OpenFlags, busy_timeout: Duration) -> Result<Connection, VaultError> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, FIELD_MAX)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    for (name, value, expected) in SETTINGS {
+    for (name, value, expected) in SAFETY {
         apply(&connection, path, name, value, expected)?;
     }
     Ok(connection)
@@ -132,10 +146,8 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), VaultErr
     if as_expected { Ok(()) } else { refuse("its tables are not those of a vault") }
 }
 
-/// Opens and checks a vault file: the two steps that every use of one begins with.
+/// Checks the file and opens it; [`check`] follows before any other query.
 pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
     let path = file::check_existing(path)?;
-    let connection = connect(&path, busy_timeout)?;
-    check(&connection, &path)?;
-    Ok(connection)
+    connect(&path, busy_timeout)
 }

@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::clock::Timestamp;
 use crate::error::VaultError;
 use crate::record::{Keys, Place};
+use crate::schema;
 use crate::store::{Change, View};
 use crate::tree::Digest;
 use crate::vault::{Vault, VaultId};
@@ -301,7 +302,8 @@ impl Vault {
 
     /// Reads the file anew and opens the slot, as the next process would.
     fn prove_slot(&self, id: &[u8; 16], opener: &Opener) -> Result<(), VaultError> {
-        let connection = crate::schema::open(self.path(), self.busy_timeout())?;
+        let connection = schema::open(self.path(), self.busy_timeout())?;
+        schema::check(&connection, self.path())?;
         let slots = read(&connection)?;
         let stored = slots.iter().find(|stored| stored.slot.id == *id);
         let stored = stored.ok_or_else(|| VaultError::tampered("the new key slot is not in the file"))?;

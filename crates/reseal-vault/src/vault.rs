@@ -160,6 +160,16 @@ impl LockedVault {
     pub fn find(path: &Path, options: OpenOptions) -> Result<Self, VaultError> {
         let path = file::resolve(path)?;
         let connection = schema::open(&path, options.busy_timeout)?;
+        Self::over(path, connection, options)
+    }
+
+    /// Reads id and slots from a database that was opened and not checked further.
+    pub(crate) fn over(
+        path: PathBuf,
+        connection: Connection,
+        options: OpenOptions,
+    ) -> Result<Self, VaultError> {
+        schema::check(&connection, &path)?;
         let (body, _) = store::read_head(&connection)?;
         let head = Head::parse(&body).ok_or_else(|| VaultError::tampered("its head is not one"))?;
         let slots = slots::read(&connection)?;
@@ -192,8 +202,8 @@ impl LockedVault {
     ///
     /// [`VaultError::Tampered`] (also for a key of another vault), [`VaultError::RolledBack`], [`VaultError::Busy`].
     pub fn unlock(self, key: UnlockedKey) -> Result<Vault, VaultError> {
-        let Self { path, connection, id, suite, options, .. } = self;
-        let keys = Keys::new(id, key.key, suite);
+        let keys = self.keys(&key);
+        let Self { path, connection, options, .. } = self;
         let mut vault = Vault { path, connection, keys, options, slot: String::new(), seen: None };
         let anchors = vault.stored_anchors()?;
         let accept_older = vault.options.accept_older;
@@ -209,6 +219,20 @@ impl LockedVault {
         vault.slot = slot;
         vault.seen = Some(seen);
         Ok(vault)
+    }
+}
+
+impl LockedVault {
+    pub(crate) fn keys(&self, key: &UnlockedKey) -> Keys {
+        Keys::new(self.id, key.key.clone(), self.suite)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 }
 
@@ -339,7 +363,7 @@ impl Vault {
     }
 
     /// Keeps the anchor of a commit, here and in the state directory.
-    fn remember(&mut self, anchor: Anchor) {
+    pub(crate) fn remember(&mut self, anchor: Anchor) {
         self.seen = Some(anchor);
         let Some(directory) = &self.options.anchors else { return };
         // The commit stands; an anchor that stays behind is safe, it only proves less.
@@ -354,6 +378,10 @@ impl Vault {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     pub(crate) fn random(&self) -> &dyn Random {

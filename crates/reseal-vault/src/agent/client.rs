@@ -1,0 +1,110 @@
+//! The side that asks for the key.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use reseal_crypto::secret::VaultKey;
+
+use super::frame::{self, Frame, Type};
+use super::{PROTOCOL, check_directory, same_user, socket_path};
+use crate::error::VaultError;
+use crate::vault::{UnlockedKey, VaultId};
+
+/// How long an agent may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A conversation with the agent of a vault.
+#[derive(Debug)]
+pub struct AgentClient {
+    stream: UnixStream,
+    path: std::path::PathBuf,
+}
+
+impl AgentClient {
+    /// Finds the agent of a vault. `None` if there is none, or one that speaks another protocol or holds another vault.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::UnsafeFile`] if others may put a socket where the agent's would be, or if the agent belongs to
+    /// someone else: nothing was said to it.
+    pub fn connect(directory: &Path, vault_id: VaultId) -> Result<Option<Self>, VaultError> {
+        let path = socket_path(directory, vault_id);
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        check_directory(directory)?;
+        let Ok(stream) = UnixStream::connect(&path) else { return Ok(None) };
+        if !same_user(&stream) {
+            return Err(VaultError::UnsafeFile { path, reason: "is the socket of another user" });
+        }
+        let mut client = Self { stream, path };
+        Ok(client.greet(vault_id).unwrap_or(false).then_some(client))
+    }
+
+    fn greet(&mut self, vault_id: VaultId) -> io::Result<bool> {
+        self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        self.stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        frame::write(&mut self.stream, Type::Hello, &frame::hello(PROTOCOL, vault_id))?;
+        let answer = Frame::read(&mut self.stream)?;
+        Ok(answer.is_some_and(|frame| frame.kind == Type::Ok && *frame.body == PROTOCOL.to_be_bytes()))
+    }
+
+    /// Asks for the key; the idle time begins anew. `None` if the agent has just ended.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`] if the agent does not answer as it should.
+    pub fn key(&mut self) -> Result<Option<(UnlockedKey, Duration)>, VaultError> {
+        let Some(body) = self.ask(Type::AskKey, Type::Key)? else { return Ok(None) };
+        let parts = body.split_first_chunk::<32>().and_then(|(key, left)| Some((key, seconds(left)?)));
+        let (key, left) = parts.ok_or_else(|| self.nonsense())?;
+        Ok(Some((UnlockedKey::from_agent(VaultKey::from_bytes(key)), left)))
+    }
+
+    /// Asks how long the key stays. `None` if the agent has just ended.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`] if the agent does not answer as it should.
+    pub fn status(&mut self) -> Result<Option<Duration>, VaultError> {
+        let Some(body) = self.ask(Type::Status, Type::Status)? else { return Ok(None) };
+        seconds(&body).map(Some).ok_or_else(|| self.nonsense())
+    }
+
+    /// Ends the agent; its key is wiped.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Io`] if the agent does not answer as it should.
+    pub fn lock(mut self) -> Result<(), VaultError> {
+        self.ask(Type::Lock, Type::Ok).map(|_| ())
+    }
+
+    fn ask(
+        &mut self,
+        question: Type,
+        answer: Type,
+    ) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, VaultError> {
+        let said = frame::write(&mut self.stream, question, b"").and_then(|()| Frame::read(&mut self.stream));
+        match said {
+            Ok(Some(frame)) if frame.kind == answer => Ok(Some(frame.body)),
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Err(self.nonsense()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+            Err(error) => Err(VaultError::io("talk to the agent at", &self.path)(error)),
+        }
+    }
+
+    fn nonsense(&self) -> VaultError {
+        let error =
+            io::Error::new(io::ErrorKind::InvalidData, "an answer that does not belong to the question");
+        VaultError::io("understand the agent at", &self.path)(error)
+    }
+}
+
+fn seconds(body: &[u8]) -> Option<Duration> {
+    let seconds = u32::from_be_bytes(body.try_into().ok()?);
+    Some(Duration::from_secs(seconds.into()))
+}
