@@ -115,6 +115,18 @@ impl KeyCells {
         }
     }
 
+    /// Appends the cells of the same key column of another batch.
+    fn append(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Integer(whole), Self::Integer(part)) => whole.extend(part),
+            (Self::Text(whole), Self::Text(part)) | (Self::Bytes(whole), Self::Bytes(part)) => {
+                whole.append(part)
+            }
+            (Self::Uuid(whole), Self::Uuid(part)) => whole.extend(part),
+            _ => unreachable!("both batches were made for the same plan"),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Integer(cells) => cells.len(),
@@ -204,6 +216,13 @@ impl Batch {
             KeyCells::Integer(cells) => cells.get(row).copied(),
             _ => None,
         }
+    }
+
+    /// Appends the rows of another batch of the same plan.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.locators.extend(other.locators);
+        self.keys.iter_mut().zip(&other.keys).for_each(|(whole, part)| whole.append(part));
+        self.columns.iter_mut().zip(&other.columns).for_each(|(whole, part)| whole.append(part));
     }
 
     /// Bytes of all cells and keys together.

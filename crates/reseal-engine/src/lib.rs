@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod observer;
 pub mod options;
 pub mod plan;
+pub mod postgres;
 mod proof;
 pub mod store;
 pub mod survey;

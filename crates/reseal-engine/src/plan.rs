@@ -1,5 +1,6 @@
 //! What a run writes, frozen before its first row: the plan, and the plan joined with its keys.
 
+use reseal_crypto::ColumnId;
 use reseal_formats::Codec;
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,9 @@ pub struct ColumnPlan {
     pub name: String,
     /// How it holds values.
     pub column_type: ColumnType,
+    /// Its random id, part of the associated data of envelopes.
+    #[serde(with = "column_id")]
+    pub id: ColumnId,
 }
 
 /// Everything that decides what a run writes. Frozen by the caller before the run exists anywhere else.
@@ -185,5 +189,25 @@ impl Job {
     /// Whether every column's new format names its key, so that old values are found without opening any.
     pub fn names_new_key(&self) -> bool {
         self.codecs.iter().all(Codecs::names_new_key)
+    }
+}
+
+/// A column id as 32 hex digits.
+mod column_id {
+    use reseal_crypto::ColumnId;
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use crate::ledger::RunId;
+
+    pub(super) fn serialize<S: Serializer>(id: &ColumnId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ColumnId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // Run ids have the same form.
+        let id = RunId::from_hex(&text).ok_or_else(|| D::Error::custom("a column id has 32 hex digits"))?;
+        Ok(ColumnId(id.0))
     }
 }

@@ -1,0 +1,162 @@
+//! Binary COPY, parsed straight into a batch. Layout: the "Binary Format" section of the COPY manual page.
+
+use crate::batch::{Batch, Cells, KeyCells, Position};
+use crate::error::{DatabaseError, EngineError};
+use crate::plan::{Job, KeyType};
+
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xFF\r\n\0";
+
+/// Collects the rows of one COPY: `ctid`, key columns, columns of the plan.
+pub(super) struct Collector {
+    batch: Batch,
+    started: bool,
+    bytes: usize,
+}
+
+impl Collector {
+    pub(super) fn new(job: &Job, rows: usize, bytes: usize) -> Self {
+        let keys = job.plan.key.iter().map(|key| match key.kind {
+            KeyType::Integer => KeyCells::Integer(Vec::with_capacity(rows)),
+            KeyType::Text | KeyType::Other => KeyCells::Text(Cells::default()),
+            KeyType::Bytes => KeyCells::Bytes(Cells::default()),
+            KeyType::Uuid => KeyCells::Uuid(Vec::with_capacity(rows)),
+        });
+        let share = bytes / job.plan.columns.len();
+        let columns = job.plan.columns.iter().map(|_| Cells::with_capacity(rows, share));
+        Self {
+            batch: Batch {
+                locators: Vec::with_capacity(rows),
+                keys: keys.collect(),
+                columns: columns.collect(),
+                end: Position::default(),
+            },
+            started: false,
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of all cells so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Takes one message of the stream: the server never splits a row over two.
+    pub(super) fn take(&mut self, message: &[u8]) -> Result<(), EngineError> {
+        let mut fields = Fields(message);
+        if !self.started {
+            fields.header()?;
+            self.started = true;
+        }
+        while !fields.0.is_empty() {
+            let count = fields.i16()?;
+            if count == -1 {
+                return Ok(());
+            }
+            if usize::from(count.unsigned_abs()) != 1 + self.batch.keys.len() + self.batch.columns.len() {
+                return Err(broken("a row has another number of fields"));
+            }
+            self.row(&mut fields)?;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, fields: &mut Fields<'_>) -> Result<(), EngineError> {
+        let tid = fields.field()?.ok_or(broken("a row has no ctid"))?;
+        self.batch.locators.push(locator(tid)?);
+        for column in &mut self.batch.keys {
+            let cell = fields.field()?;
+            let bytes = cell.ok_or(broken("a row key is NULL"))?;
+            self.bytes += bytes.len();
+            match column {
+                KeyCells::Integer(cells) => cells.push(i64::from_be_bytes(exact(bytes)?)),
+                KeyCells::Text(cells) | KeyCells::Bytes(cells) => cells.push(Some(bytes)),
+                KeyCells::Uuid(cells) => cells.push(exact(bytes)?),
+            }
+        }
+        for column in &mut self.batch.columns {
+            let cell = fields.field()?;
+            self.bytes += cell.map_or(0, <[u8]>::len);
+            column.push(cell);
+        }
+        Ok(())
+    }
+
+    /// The batch, which ends before `end`.
+    pub(super) fn finish(mut self, end: Position) -> Batch {
+        self.batch.end = end;
+        self.batch
+    }
+
+    /// The position after the last row.
+    pub(super) fn after_last(&self) -> Option<Position> {
+        self.batch.locators.last().map(|locator| position(locator + 1))
+    }
+}
+
+/// The position of a locator: block and item, in six bytes.
+pub(super) fn position(locator: u64) -> Position {
+    Position(locator.to_be_bytes()[2..].to_vec())
+}
+
+/// The first position of a block.
+pub(super) fn block_start(block: u64) -> Position {
+    position(block << 16)
+}
+
+/// A position as a `tid` literal.
+pub(super) fn tid_literal(position: &Position) -> Result<String, EngineError> {
+    let locator = locator(&position.0)?;
+    Ok(format!("'({},{})'::tid", locator >> 16, locator & 0xFFFF))
+}
+
+fn locator(bytes: &[u8]) -> Result<u64, EngineError> {
+    let bytes: [u8; 6] = exact(bytes)?;
+    Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], EngineError> {
+    bytes.try_into().map_err(|_| broken("a field has another length than its type"))
+}
+
+fn broken(what: &'static str) -> EngineError {
+    DatabaseError::protocol("read rows", what).into()
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn header(&mut self) -> Result<(), EngineError> {
+        if self.bytes(SIGNATURE.len())? != SIGNATURE {
+            return Err(broken("the stream is not binary COPY"));
+        }
+        self.bytes(4)?;
+        let extension = self.i32()?;
+        self.bytes(usize::try_from(extension).map_err(|_| broken("a negative length"))?)?;
+        Ok(())
+    }
+
+    fn bytes(&mut self, len: usize) -> Result<&'a [u8], EngineError> {
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(broken("the stream is cut short"))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn i16(&mut self) -> Result<i16, EngineError> {
+        Ok(i16::from_be_bytes(exact(self.bytes(2)?)?))
+    }
+
+    fn i32(&mut self) -> Result<i32, EngineError> {
+        Ok(i32::from_be_bytes(exact(self.bytes(4)?)?))
+    }
+
+    fn field(&mut self) -> Result<Option<&'a [u8]>, EngineError> {
+        match self.i32()? {
+            -1 => Ok(None),
+            len => Ok(Some(self.bytes(usize::try_from(len).map_err(|_| broken("a negative length"))?)?)),
+        }
+    }
+}

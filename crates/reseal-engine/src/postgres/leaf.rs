@@ -1,0 +1,61 @@
+//! The tables that hold rows: a table itself, its partitions, its children.
+
+use tokio_postgres::Row;
+
+/// What a worker must know about a leaf table to read and write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Leaf {
+    /// Schema and name, quoted.
+    pub(super) name: String,
+    /// Changes when the table is rewritten as a whole.
+    pub(super) filenode: u64,
+    /// Blocks of the main fork.
+    pub(super) blocks: u64,
+    /// Whether values stand outside their rows, so that one row may be very large.
+    pub(super) wide: bool,
+    /// Something runs after the UPDATE and may change what is stored.
+    pub(super) late_triggers: bool,
+    /// A trigger may suppress the write.
+    pub(super) early_triggers: bool,
+    /// A column that is set belongs to a unique index: only the stronger row lock keeps foreign-key checks out.
+    pub(super) unique: bool,
+}
+
+/// Lists the leaves of table `$1` (as `regclass` text); `$2` are the names of the columns that are set.
+///
+/// `tgtype` bits: 1 row, 2 before, 4 insert, 8 delete, 16 update, 64 instead.
+pub(super) const LEAVES: &str = "
+    WITH RECURSIVE tree AS (
+        SELECT $1::text::regclass::oid AS oid
+        UNION ALL
+        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
+    SELECT format('%I.%I', n.nspname, c.relname),
+           coalesce(pg_relation_filenode(c.oid), 0)::int8,
+           pg_relation_size(c.oid) / current_setting('block_size')::int8,
+           coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0,
+           EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'
+                    AND g.tgtype & 16 <> 0 AND g.tgtype & 2 = 0
+                    AND (NOT g.tgisinternal OR (g.tgconstraint <> 0 AND NOT EXISTS
+                         (SELECT FROM pg_constraint k WHERE k.oid = g.tgconstraint AND k.contype = 'f')))),
+           EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'
+                    AND g.tgtype & 18 = 18 AND NOT g.tgisinternal),
+           EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey)
+                    WHERE x.indrelid = c.oid AND x.indisunique AND a.attname = ANY ($2::text[]))
+      FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r'
+     ORDER BY 1";
+
+impl Leaf {
+    pub(super) fn from_row(row: &Row) -> Self {
+        let count = |index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or(0);
+        Self {
+            name: row.get(0),
+            filenode: count(1),
+            blocks: count(2),
+            wide: row.get(3),
+            late_triggers: row.get(4),
+            early_triggers: row.get(5),
+            unique: row.get(6),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The Postgres store, version 14 and later.
+//!
+//! Rows are found by physical position: spans are block ranges, read by TID range scans in binary COPY, and written by
+//! one `UPDATE … FROM unnest(…)` per batch. State stands in schema `reseal` of the target database. Every setting is
+//! `SET LOCAL` in its transaction and no statement is named, so a transaction pooler in between does no harm.
+
+mod arrays;
+mod connect;
+mod copy;
+mod leaf;
+mod read;
+mod session;
+mod snapshot;
+mod sql;
+mod state;
+mod survey;
+mod write;
+
+use std::sync::Arc;
+
+pub use connect::PostgresTarget;
+pub use session::PostgresSession;
+pub use state::DDL;
+
+use crate::error::EngineError;
+use crate::plan::Job;
+use crate::store::Store;
+
+/// A Postgres database that holds the columns of a run.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    target: Arc<PostgresTarget>,
+}
+
+impl PostgresStore {
+    /// The database that `target` names. Nothing is connected yet.
+    pub fn new(target: PostgresTarget) -> Self {
+        Self { target: Arc::new(target) }
+    }
+}
+
+impl Store for PostgresStore {
+    type Session = PostgresSession;
+
+    fn workers_max(&self) -> usize {
+        64
+    }
+
+    async fn session(&self, job: Arc<Job>) -> Result<PostgresSession, EngineError> {
+        let application = format!("reseal/{}", &job.plan.run.to_string()[..12]);
+        let client = self.target.connect(&application).await?;
+        PostgresSession::new(client, job).await
+    }
+}

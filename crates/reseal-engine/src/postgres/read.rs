@@ -1,0 +1,102 @@
+//! Reads rows by block range, in binary COPY.
+
+use futures_util::TryStreamExt;
+
+use super::copy::{Collector, tid_literal};
+use super::session::PostgresSession;
+use super::sql::{self, reduce, row_expressions};
+use crate::batch::{Batch, Position};
+use crate::error::EngineError;
+use crate::ledger::ScanRange;
+use crate::store::{Filter, ReadLimits};
+
+const READING: &str = "read rows";
+
+impl PostgresSession {
+    pub(super) async fn read_rows(
+        &mut self,
+        range: &ScanRange,
+        from: &Position,
+        limits: ReadLimits,
+        filter: Filter,
+    ) -> Result<Batch, EngineError> {
+        if !self.in_snapshot {
+            self.client.batch_execute(sql::BEGIN_READ).await.map_err(|error| reduce(READING, error))?;
+        }
+        let result = self.copy_rows(range, from, limits, filter).await;
+        if !self.in_snapshot {
+            let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            self.client.batch_execute(end).await.map_err(|error| reduce(READING, error))?;
+        }
+        result
+    }
+
+    async fn copy_rows(
+        &mut self,
+        range: &ScanRange,
+        from: &Position,
+        limits: ReadLimits,
+        filter: Filter,
+    ) -> Result<Batch, EngineError> {
+        let wide = self.leaf(&range.relation).await?.wide;
+        let statement = self.copy_statement(range, from, limits, filter, wide)?;
+        let stream = self.client.copy_out(&statement).await.map_err(|error| reduce(READING, error))?;
+        let mut stream = std::pin::pin!(stream);
+        let mut rows = Collector::new(&self.job, limits.rows.min(4096), 0);
+        let mut cut = false;
+        while let Some(message) = stream.try_next().await.map_err(|error| reduce(READING, error))? {
+            rows.take(&message)?;
+            if rows.bytes() >= limits.bytes {
+                // What is left of the stream is discarded by the connection, row by row.
+                cut = true;
+                break;
+            }
+        }
+        // A short answer means that nothing is left, unless the byte limit made it short.
+        let exhausted = !cut && rows.rows() < limits.rows && (!wide || rows.rows() == 0);
+        let end = if exhausted { None } else { rows.after_last() };
+        Ok(rows.finish(end.unwrap_or_else(|| range.hi.clone())))
+    }
+
+    fn copy_statement(
+        &self,
+        range: &ScanRange,
+        from: &Position,
+        limits: ReadLimits,
+        filter: Filter,
+        wide: bool,
+    ) -> Result<String, EngineError> {
+        let expressions = row_expressions(&self.job);
+        let relation = &range.relation;
+        let (lo, hi) = (tid_literal(from)?, tid_literal(&range.hi)?);
+        let only = match (filter, &self.not_new) {
+            (Filter::NotNew, Some(test)) => format!(" AND {test}"),
+            _ => String::new(),
+        };
+        let list = expressions.join(", ");
+        let rows = limits.rows;
+        let select = format!(
+            "SELECT t.ctid, {list} FROM ONLY {relation} AS t WHERE t.ctid >= {lo} AND t.ctid < {hi}{only} LIMIT {rows}"
+        );
+        if !wide {
+            return Ok(format!("COPY ({select}) TO STDOUT (FORMAT binary)"));
+        }
+        // Large values: the server adds up their lengths, which needs no value to be fetched, and stops in time.
+        let names: Vec<String> = (0..expressions.len()).map(|index| format!("x{index}")).collect();
+        let (names, size) = (names.join(", "), self.size_expression());
+        let budget = limits.bytes;
+        Ok(format!(
+            "COPY (SELECT ctid, {names} FROM (SELECT *, sum({size}) OVER (ORDER BY ctid ROWS UNBOUNDED PRECEDING) - {size} AS before
+             FROM ({select}) AS r(ctid, {names})) AS s WHERE before < {budget} ORDER BY ctid) TO STDOUT (FORMAT binary)"
+        ))
+    }
+
+    /// Bytes of the columns of the plan in a row of the inner select.
+    fn size_expression(&self) -> String {
+        let keys = self.job.plan.key.len();
+        let sizes: Vec<String> = (0..self.job.plan.columns.len())
+            .map(|column| format!("coalesce(octet_length(x{}), 0)", keys + column))
+            .collect();
+        format!("({})", sizes.join(" + "))
+    }
+}

@@ -1,0 +1,178 @@
+//! One connection: dispatches the seam's methods to the parts of this store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::leaf::{LEAVES, Leaf};
+use super::sql::{not_new, quoted, reduce};
+use crate::batch::{Batch, Position};
+use crate::error::{DatabaseError, EngineError};
+use crate::ledger::{RunState, ScanRange, SealedSpan};
+use crate::observer::Observer;
+use crate::plan::Job;
+use crate::store::{
+    Claim, Filter, Horizon, QuarantineRecord, ReadLimits, Session, SnapshotId, Standing, WriteOutcome,
+};
+use crate::survey::TableFacts;
+use crate::verified::{Lease, VerifiedBatch};
+
+/// A connection of one worker to Postgres.
+pub struct PostgresSession {
+    pub(super) client: Client,
+    pub(super) job: Arc<Job>,
+    /// The test for rows that may not be new, if the formats allow one.
+    pub(super) not_new: Option<String>,
+    /// Milliseconds that a statement of a batch may take.
+    pub(super) statement_ms: u64,
+    pub(super) in_snapshot: bool,
+    /// Batches in a row that met a lock.
+    pub(super) lock_streak: u32,
+    /// Until when the table is written past locked rows at once.
+    pub(super) skip_locked_until: Option<Instant>,
+    leaves: BTreeMap<String, Leaf>,
+}
+
+impl PostgresSession {
+    pub(super) async fn new(client: Client, job: Arc<Job>) -> Result<Self, EngineError> {
+        let row = client
+            .query_typed_one(
+                "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'",
+                &[],
+            )
+            .await
+            .map_err(|error| reduce("read the server's settings", error))?;
+        let deadlock_ms = u64::try_from(row.get::<_, i64>(0)).unwrap_or(1000);
+        Ok(Self {
+            client,
+            not_new: not_new(&job),
+            job,
+            statement_ms: (deadlock_ms / 2).clamp(10, 400),
+            in_snapshot: false,
+            lock_streak: 0,
+            skip_locked_until: None,
+            leaves: BTreeMap::new(),
+        })
+    }
+
+    /// The table as text that `regclass` reads.
+    pub(super) fn table(&self) -> String {
+        format!("{}.{}", quoted(&self.job.plan.table.schema), quoted(&self.job.plan.table.name))
+    }
+
+    /// A leaf by name; looked up once per session.
+    pub(super) async fn leaf(&mut self, relation: &str) -> Result<Leaf, EngineError> {
+        if !self.leaves.contains_key(relation) {
+            self.load_leaves().await?;
+        }
+        let gone = || DatabaseError::protocol("read rows", format!("table {relation} is gone"));
+        Ok(self.leaves.get(relation).cloned().ok_or_else(gone)?)
+    }
+
+    /// All leaves as they are now.
+    pub(super) async fn load_leaves(&mut self) -> Result<Vec<Leaf>, EngineError> {
+        let columns: Vec<&str> = self.job.column_names().collect();
+        let rows = self
+            .client
+            .query_typed(LEAVES, &[(&self.table(), Type::TEXT), (&columns, Type::TEXT_ARRAY)])
+            .await
+            .map_err(|error| reduce("find the tables that hold rows", error))?;
+        let leaves: Vec<Leaf> = rows.iter().map(Leaf::from_row).collect();
+        self.leaves = leaves.iter().map(|leaf| (leaf.name.clone(), leaf.clone())).collect();
+        Ok(leaves)
+    }
+}
+
+impl std::fmt::Debug for PostgresSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSession").finish_non_exhaustive()
+    }
+}
+
+impl Session for PostgresSession {
+    async fn survey(&mut self) -> Result<(TableFacts, Batch), EngineError> {
+        self.survey_table().await
+    }
+
+    async fn enter(&mut self) -> Result<Standing, EngineError> {
+        self.in_state_transaction(async |session| session.enter_run().await).await
+    }
+
+    async fn standing(&mut self) -> Result<Option<Standing>, EngineError> {
+        self.find_standing().await
+    }
+
+    async fn ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
+        self.block_ranges(workers).await
+    }
+
+    async fn lay_out(&mut self, pass: u32, spans: Vec<SealedSpan>) -> Result<(), EngineError> {
+        self.in_state_transaction(async |session| session.insert_spans(pass, &spans).await).await
+    }
+
+    async fn claim(&mut self, pass: u32) -> Result<Claim, EngineError> {
+        self.in_state_transaction(async |session| session.claim_span(pass).await).await
+    }
+
+    async fn release(&mut self, lease: Lease) -> Result<(), EngineError> {
+        self.in_state_transaction(async |session| session.release_span(&lease).await).await
+    }
+
+    async fn read(
+        &mut self,
+        range: &ScanRange,
+        from: &Position,
+        limits: ReadLimits,
+        filter: Filter,
+    ) -> Result<Batch, EngineError> {
+        self.read_rows(range, from, limits, filter).await
+    }
+
+    async fn write(
+        &mut self,
+        lease: &Lease,
+        batch: &VerifiedBatch,
+        observer: &dyn Observer,
+    ) -> Result<WriteOutcome, EngineError> {
+        self.write_batch(lease, batch, observer).await
+    }
+
+    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<(), EngineError> {
+        self.in_state_transaction(async |session| session.insert_quarantine(&records).await).await
+    }
+
+    async fn spans(&mut self) -> Result<Vec<SealedSpan>, EngineError> {
+        self.find_spans().await
+    }
+
+    async fn quarantined(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
+        self.find_quarantine().await
+    }
+
+    async fn horizon(&mut self) -> Result<Horizon, EngineError> {
+        self.current_horizon().await
+    }
+
+    async fn holders(&mut self, horizon: Horizon) -> Result<Vec<String>, EngineError> {
+        self.find_holders(horizon).await
+    }
+
+    async fn open_snapshot(&mut self) -> Result<SnapshotId, EngineError> {
+        self.export_snapshot().await
+    }
+
+    async fn join_snapshot(&mut self, snapshot: &SnapshotId) -> Result<(), EngineError> {
+        self.import_snapshot(snapshot).await
+    }
+
+    async fn close_snapshot(&mut self) -> Result<(), EngineError> {
+        self.end_snapshot().await
+    }
+
+    async fn conclude(&mut self, state: RunState) -> Result<(), EngineError> {
+        self.in_state_transaction(async |session| session.set_state(state).await).await
+    }
+}

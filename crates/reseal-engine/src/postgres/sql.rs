@@ -1,0 +1,117 @@
+//! The statements, and errors reduced to what may be shown.
+
+use crate::error::DatabaseError;
+use crate::plan::{ColumnType, Job, KeyType};
+
+/// Opens a transaction that reads.
+pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; SET LOCAL jit = off;
+    SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; SET LOCAL enable_tidscan = on;
+    SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
+/// Opens a transaction that sees one snapshot.
+pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// The settings of a transaction that reads one snapshot.
+pub(super) const SNAPSHOT_SETTINGS: &str = "SET LOCAL search_path = pg_catalog, pg_temp;
+    SET LOCAL row_security = off; SET LOCAL jit = off; SET LOCAL client_encoding = 'UTF8';
+    SET LOCAL TimeZone = 'UTC'; SET LOCAL enable_tidscan = on;
+    SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// Opens a transaction on the run's own records. They are never fought over for long.
+pub(super) const BEGIN_STATE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; SET LOCAL jit = off;
+    SET LOCAL client_encoding = 'UTF8'; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '30s';
+    SET LOCAL idle_in_transaction_session_timeout = '10s';
+    SELECT set_config('synchronous_commit', 'on', true)
+     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// Opens the transaction of a batch. Both limits together keep deadlocks away from the application: `lock_timeout`
+/// bounds one wait, `statement_timeout` the sum of them.
+pub(super) fn begin_write(relation: &str, statement_ms: u64) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+         SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; SET LOCAL jit = off;
+         SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC';
+         SET LOCAL lock_timeout = '50ms'; SET LOCAL statement_timeout = '{statement_ms}ms';
+         SET LOCAL idle_in_transaction_session_timeout = '2s';
+         SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off;
+         SELECT set_config('synchronous_commit', 'on', true)
+          WHERE current_setting('synchronous_commit') IN ('off', 'local');
+         LOCK TABLE ONLY {relation} IN ROW EXCLUSIVE MODE"
+    )
+}
+
+/// An identifier in quotes.
+pub(super) fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A key column as it is read and compared.
+pub(super) fn key_expression(name: &str, kind: KeyType) -> String {
+    let name = quoted(name);
+    match kind {
+        KeyType::Integer => format!("t.{name}::int8"),
+        KeyType::Text | KeyType::Other => format!("t.{name}::text COLLATE \"C\""),
+        KeyType::Bytes => format!("t.{name}::bytea"),
+        KeyType::Uuid => format!("t.{name}::uuid"),
+    }
+}
+
+/// A column of the plan as its exact bytes: collations and types that call different bytes equal are cast away.
+pub(super) fn column_expression(name: &str, column_type: ColumnType) -> String {
+    let name = quoted(name);
+    match column_type {
+        ColumnType::Bytes => format!("t.{name}"),
+        ColumnType::Text => format!("t.{name}::text COLLATE \"C\""),
+    }
+}
+
+/// The expressions of all key columns, then of all columns of the plan.
+pub(super) fn row_expressions(job: &Job) -> Vec<String> {
+    let keys = job.plan.key.iter().map(|key| key_expression(&key.name, key.kind));
+    let columns = job.plan.columns.iter().map(|column| column_expression(&column.name, column.column_type));
+    keys.chain(columns).collect()
+}
+
+/// True for rows in which a column is not NULL and does not begin with the new key's prefix; `None` where a format
+/// does not name its key, so that only opening tells.
+pub(super) fn not_new(job: &Job) -> Option<String> {
+    let mut tests = Vec::new();
+    for (column, codecs) in job.plan.columns.iter().zip(&job.codecs) {
+        let prefix = codecs.new_prefix()?;
+        let expression = column_expression(&column.name, column.column_type);
+        let literal: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Never LIKE: `_` is a base64url character and a wildcard. Never a range: it fetches whole large values.
+        let test = match column.column_type {
+            ColumnType::Bytes => {
+                format!("substring({expression} FROM 1 FOR {}) <> '\\x{literal}'::bytea", prefix.len())
+            }
+            ColumnType::Text => {
+                format!("left({expression}, {}) <> convert_from('\\x{literal}'::bytea, 'UTF8')", prefix.len())
+            }
+        };
+        tests.push(test);
+    }
+    Some(format!("({})", tests.join(" OR ")))
+}
+
+/// Reduces an error to code and first line: detail lines contain the values of rows.
+pub(super) fn reduce(doing: &'static str, error: tokio_postgres::Error) -> DatabaseError {
+    match error.as_db_error() {
+        Some(db) => DatabaseError::reported(doing, db.code().code(), db.message()),
+        None if error.is_closed() => DatabaseError::connection(doing, "the connection was closed"),
+        None => DatabaseError::connection(doing, innermost(&error)),
+    }
+}
+
+/// The last cause of a client-side error: an I/O error, or what does not fit the protocol.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

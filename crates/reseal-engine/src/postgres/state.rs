@@ -1,0 +1,516 @@
+//! The run's own records in schema `reseal` of the target database.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use reseal_crypto::canonical::Canonical;
+use reseal_crypto::hash::equal;
+use reseal_crypto::random::{OsRandom, Random};
+
+use super::session::PostgresSession;
+use super::sql::{BEGIN_STATE, reduce};
+use crate::batch::Position;
+use crate::error::{DatabaseError, EngineError};
+use crate::ledger::{Digest, RunState, SealedSpan, SpanRecord, Tally};
+use crate::store::{Claim, QuarantineRecord, Standing};
+use crate::verified::{Lease, Reason};
+
+/// The statements that make schema `reseal`, for a database administrator to read or to run beforehand.
+pub const DDL: &str = "\
+CREATE SCHEMA IF NOT EXISTS reseal;
+CREATE TABLE IF NOT EXISTS reseal.version (version int PRIMARY KEY);
+INSERT INTO reseal.version VALUES (1) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS reseal.run (
+    run_id bytea PRIMARY KEY,
+    relation text NOT NULL,
+    direction text NOT NULL,
+    system_identifier text NOT NULL,
+    database_oid int8 NOT NULL,
+    state text NOT NULL,
+    pass int8 NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    mac bytea NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS run_active ON reseal.run (relation) WHERE state = 'active';
+CREATE TABLE IF NOT EXISTS reseal.span (
+    run_id bytea NOT NULL REFERENCES reseal.run,
+    pass int8 NOT NULL,
+    number int8 NOT NULL,
+    relation text NOT NULL,
+    incarnation int8 NOT NULL,
+    lo bytea NOT NULL,
+    hi bytea NOT NULL,
+    next bytea NOT NULL,
+    seq int8 NOT NULL,
+    tallies int8[] NOT NULL,
+    digest bytea NOT NULL,
+    mac bytea NOT NULL,
+    lease bytea,
+    lease_until timestamptz,
+    PRIMARY KEY (run_id, pass, number)) WITH (fillfactor = 50);
+CREATE TABLE IF NOT EXISTS reseal.quarantine (
+    run_id bytea NOT NULL REFERENCES reseal.run,
+    relation text NOT NULL,
+    column_name text NOT NULL,
+    row_key bytea NOT NULL,
+    value_mac bytea NOT NULL,
+    reason text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, relation, column_name, row_key, value_mac));
+CREATE TABLE IF NOT EXISTS reseal.column (
+    relation text NOT NULL,
+    column_name text NOT NULL,
+    column_id bytea NOT NULL,
+    PRIMARY KEY (relation, column_name));
+CREATE TABLE IF NOT EXISTS reseal.anchor (
+    vault_id bytea PRIMARY KEY,
+    audit_index int8 NOT NULL,
+    mac bytea NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT clock_timestamp());
+";
+
+const RECORDING: &str = "keep the record of the run";
+/// How long a worker keeps a span without a sign of life.
+const LEASE: &str = "30 seconds";
+
+const SPAN_FIELDS: &str = "pass, number, relation, incarnation, lo, hi, next, seq, tallies, digest, mac";
+
+impl PostgresSession {
+    /// Runs `work` in one transaction on the run's records.
+    pub(super) async fn in_state_transaction<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.client.batch_execute(BEGIN_STATE).await.map_err(recording)?;
+        match work(self).await {
+            Ok(result) => {
+                self.client.batch_execute("COMMIT").await.map_err(recording)?;
+                Ok(result)
+            }
+            Err(error) => {
+                // The first error is the one to tell; without a connection there is nothing to roll back.
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn enter_run(&mut self) -> Result<Standing, EngineError> {
+        if !self.has_schema().await? {
+            self.client.batch_execute(DDL).await.map_err(recording)?;
+        }
+        if let Some(forward) = self.job.plan.supersedes {
+            let done = RunState::RolledBack.name();
+            self.execute(
+                "UPDATE reseal.run SET state = $2 WHERE run_id = $1",
+                &[(&forward.0.as_slice(), Type::BYTEA), (&done, Type::TEXT)],
+            )
+            .await?;
+        }
+        self.record_columns().await?;
+        let Some(found) = self.find_run(" FOR UPDATE").await? else { return self.insert_run().await };
+        let identity = self.identity().await?;
+        if found.identity != identity {
+            // A dump of another database: its account says nothing about these rows.
+            self.execute("DELETE FROM reseal.span WHERE run_id = $1", &[(&self.run_id(), Type::BYTEA)])
+                .await?;
+            self.set_run(0, &identity).await?;
+            return Ok(Standing { state: RunState::Active, pass: 0 });
+        }
+        self.execute(
+            "UPDATE reseal.span SET lease = NULL, lease_until = NULL WHERE run_id = $1 AND lease IS NOT NULL",
+            &[(&self.run_id(), Type::BYTEA)],
+        )
+        .await?;
+        Ok(found.standing)
+    }
+
+    pub(super) async fn find_standing(&mut self) -> Result<Option<Standing>, EngineError> {
+        if !self.has_schema().await? {
+            return Ok(None);
+        }
+        Ok(self.find_run("").await?.map(|found| found.standing))
+    }
+
+    pub(super) async fn insert_spans(&mut self, pass: u32, spans: &[SealedSpan]) -> Result<(), EngineError> {
+        let found = self.find_run(" FOR UPDATE").await?.ok_or(EngineError::Damaged("the run is gone"))?;
+        if found.standing.pass >= pass {
+            return Ok(());
+        }
+        for span in spans {
+            let record = span.record();
+            self.execute(
+                "INSERT INTO reseal.span (run_id, pass, number, relation, incarnation, lo, hi, next, seq, tallies,
+                 digest, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&i64::from(record.pass), Type::INT8),
+                    (&signed(record.number), Type::INT8),
+                    (&record.relation, Type::TEXT),
+                    (&signed(record.incarnation), Type::INT8),
+                    (&record.lo.0, Type::BYTEA),
+                    (&record.hi.0, Type::BYTEA),
+                    (&record.next.0, Type::BYTEA),
+                    (&signed(record.seq), Type::INT8),
+                    (&flat(&record.tallies), Type::INT8_ARRAY),
+                    (&record.digest.0.as_slice(), Type::BYTEA),
+                    (&span.mac().as_slice(), Type::BYTEA),
+                ],
+            )
+            .await?;
+        }
+        self.set_run(pass, &found.identity).await
+    }
+
+    pub(super) async fn claim_span(&mut self, pass: u32) -> Result<Claim, EngineError> {
+        let mut token = [0; 16];
+        OsRandom.fill(&mut token)?;
+        let statement = format!(
+            "WITH free AS (
+                 SELECT number FROM reseal.span WHERE run_id = $1 AND pass = $2 AND next < hi
+                    AND (lease_until IS NULL OR lease_until < clock_timestamp())
+                  ORDER BY number FOR UPDATE SKIP LOCKED LIMIT 1)
+             UPDATE reseal.span AS s SET lease = $3, lease_until = clock_timestamp() + interval '{LEASE}'
+               FROM free WHERE s.run_id = $1 AND s.pass = $2 AND s.number = free.number
+             RETURNING s.pass, s.number, s.relation, s.incarnation, s.lo, s.hi, s.next, s.seq, s.tallies, s.digest,
+                       s.mac, s.incarnation = coalesce(pg_relation_filenode(to_regclass(s.relation)), 0)"
+        );
+        let parameters: Parameters<'_> = &[
+            (&self.run_id(), Type::BYTEA),
+            (&i64::from(pass), Type::INT8),
+            (&token.as_slice(), Type::BYTEA),
+        ];
+        let claimed = self.client.query_typed_opt(&statement, parameters).await.map_err(recording)?;
+        if let Some(row) = claimed {
+            let span = read_span(&row)?.open(self.job.plan.run, &self.job.keys)?;
+            return Ok(if row.get(11) { Claim::Leased(Lease { span, token }) } else { Claim::Stale });
+        }
+        let open = self
+            .client
+            .query_typed_one(
+                "SELECT EXISTS (SELECT FROM reseal.span WHERE run_id = $1 AND pass = $2 AND next < hi)",
+                &parameters[..2],
+            )
+            .await
+            .map_err(recording)?;
+        Ok(if open.get(0) { Claim::Busy } else { Claim::Done })
+    }
+
+    pub(super) async fn release_span(&mut self, lease: &Lease) -> Result<(), EngineError> {
+        self.execute(
+            "UPDATE reseal.span SET lease = NULL, lease_until = NULL
+              WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4",
+            &[
+                (&self.run_id(), Type::BYTEA),
+                (&i64::from(lease.span.pass), Type::INT8),
+                (&signed(lease.span.number), Type::INT8),
+                (&lease.token.as_slice(), Type::BYTEA),
+            ],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Locks the span's row if the lease, the sequence number and the table are what they were; inside a batch.
+    pub(super) async fn fence(&self, lease: &Lease) -> Result<bool, tokio_postgres::Error> {
+        let row = self
+            .client
+            .query_typed_opt(
+                "SELECT 1 FROM reseal.span WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5
+                    AND incarnation = coalesce(pg_relation_filenode(to_regclass(relation)), 0) FOR UPDATE",
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&i64::from(lease.span.pass), Type::INT8),
+                    (&signed(lease.span.number), Type::INT8),
+                    (&lease.token.as_slice(), Type::BYTEA),
+                    (&signed(lease.span.seq), Type::INT8),
+                ],
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Moves the span on: the checkpoint, in the transaction of the rows it accounts for.
+    pub(super) async fn checkpoint(
+        &self,
+        lease: &Lease,
+        span: &SealedSpan,
+    ) -> Result<u64, tokio_postgres::Error> {
+        let record = span.record();
+        let statement = format!(
+            "UPDATE reseal.span SET next = $6, seq = $7, tallies = $8, digest = $9, mac = $10,
+                    lease_until = clock_timestamp() + interval '{LEASE}'
+              WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5"
+        );
+        self.client
+            .execute_typed(
+                &statement,
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&i64::from(record.pass), Type::INT8),
+                    (&signed(record.number), Type::INT8),
+                    (&lease.token.as_slice(), Type::BYTEA),
+                    (&signed(lease.span.seq), Type::INT8),
+                    (&record.next.0, Type::BYTEA),
+                    (&signed(record.seq), Type::INT8),
+                    (&flat(&record.tallies), Type::INT8_ARRAY),
+                    (&record.digest.0.as_slice(), Type::BYTEA),
+                    (&span.mac().as_slice(), Type::BYTEA),
+                ],
+            )
+            .await
+    }
+
+    pub(super) async fn find_spans(&mut self) -> Result<Vec<SealedSpan>, EngineError> {
+        let statement =
+            format!("SELECT {SPAN_FIELDS} FROM reseal.span WHERE run_id = $1 ORDER BY pass, number");
+        let rows =
+            self.client.query_typed(&statement, &[(&self.run_id(), Type::BYTEA)]).await.map_err(recording)?;
+        rows.iter().map(read_span).collect()
+    }
+
+    pub(super) async fn insert_quarantine(&self, records: &[QuarantineRecord]) -> Result<(), EngineError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let relations: Vec<&str> = records.iter().map(|record| record.relation.as_str()).collect();
+        let columns: Vec<&str> = records.iter().map(|record| record.column.as_str()).collect();
+        let keys: Vec<&[u8]> = records.iter().map(|record| record.row_key.as_slice()).collect();
+        let macs: Vec<&[u8]> = records.iter().map(|record| record.value_mac.as_slice()).collect();
+        let reasons: Vec<&str> = records.iter().map(|record| record.reason.code()).collect();
+        self.execute(
+            "INSERT INTO reseal.quarantine (run_id, relation, column_name, row_key, value_mac, reason)
+             SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[]) AS u
+             ON CONFLICT DO NOTHING",
+            &[
+                (&self.run_id(), Type::BYTEA),
+                (&relations, Type::TEXT_ARRAY),
+                (&columns, Type::TEXT_ARRAY),
+                (&keys, Type::BYTEA_ARRAY),
+                (&macs, Type::BYTEA_ARRAY),
+                (&reasons, Type::TEXT_ARRAY),
+            ],
+        )
+        .await
+        .map(drop)
+    }
+
+    pub(super) async fn find_quarantine(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
+        let rows = self
+            .client
+            .query_typed(
+                "SELECT relation, column_name, row_key, reason, value_mac FROM reseal.quarantine
+                  WHERE run_id = $1 ORDER BY relation, column_name, row_key",
+                &[(&self.run_id(), Type::BYTEA)],
+            )
+            .await
+            .map_err(recording)?;
+        let record = |row: &Row| {
+            Ok(QuarantineRecord {
+                relation: row.get(0),
+                column: row.get(1),
+                row_key: row.get(2),
+                reason: Reason::from_code(row.get(3))
+                    .ok_or(EngineError::Damaged("an unknown reason in the quarantine"))?,
+                value_mac: array(row.get(4))?,
+            })
+        };
+        rows.iter().map(record).collect()
+    }
+
+    pub(super) async fn set_state(&mut self, state: RunState) -> Result<(), EngineError> {
+        self.execute(
+            "UPDATE reseal.run SET state = $2 WHERE run_id = $1",
+            &[(&self.run_id(), Type::BYTEA), (&state.name(), Type::TEXT)],
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn has_schema(&self) -> Result<bool, EngineError> {
+        let row = self
+            .client
+            .query_typed_one("SELECT pg_catalog.to_regclass('reseal.anchor') IS NOT NULL", &[])
+            .await
+            .map_err(recording)?;
+        Ok(row.get(0))
+    }
+
+    async fn insert_run(&mut self) -> Result<Standing, EngineError> {
+        let identity = self.identity().await?;
+        let plan = &self.job.plan;
+        let inserted = self
+            .client
+            .execute_typed(
+                "INSERT INTO reseal.run (run_id, relation, direction, system_identifier, database_oid, state, pass, mac)
+                 VALUES ($1, $2, $3, $4, $5, 'active', 0, $6) ON CONFLICT DO NOTHING",
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&self.table(), Type::TEXT),
+                    (&plan.direction.name(), Type::TEXT),
+                    (&identity.system, Type::TEXT),
+                    (&identity.database, Type::INT8),
+                    (&self.run_mac(0, &identity).as_slice(), Type::BYTEA),
+                ],
+            )
+            .await
+            .map_err(recording)?;
+        if inserted == 0 {
+            return Err(EngineError::Conflict(format!("another run is active on {}", plan.table)));
+        }
+        Ok(Standing { state: RunState::Active, pass: 0 })
+    }
+
+    async fn find_run(&self, suffix: &str) -> Result<Option<FoundRun>, EngineError> {
+        let statement = format!(
+            "SELECT relation, direction, system_identifier, database_oid, state, pass, mac
+               FROM reseal.run WHERE run_id = $1{suffix}"
+        );
+        let row = self
+            .client
+            .query_typed_opt(&statement, &[(&self.run_id(), Type::BYTEA)])
+            .await
+            .map_err(recording)?;
+        let Some(row) = row else { return Ok(None) };
+        let identity = Identity { system: row.get(2), database: row.get(3) };
+        let pass =
+            u32::try_from(row.get::<_, i64>(5)).map_err(|_| EngineError::Damaged("a negative pass"))?;
+        let same_plan =
+            row.get::<_, &str>(0) == self.table() && row.get::<_, &str>(1) == self.job.plan.direction.name();
+        if !same_plan || !equal(row.get(6), &self.run_mac(pass, &identity)) {
+            return Err(EngineError::Damaged("the run does not carry its MAC"));
+        }
+        let state = RunState::from_name(row.get(4)).ok_or(EngineError::Damaged("an unknown state"))?;
+        Ok(Some(FoundRun { standing: Standing { state, pass }, identity }))
+    }
+
+    async fn set_run(&self, pass: u32, identity: &Identity) -> Result<(), EngineError> {
+        self.execute(
+            "UPDATE reseal.run SET pass = $2, system_identifier = $3, database_oid = $4, mac = $5 WHERE run_id = $1",
+            &[
+                (&self.run_id(), Type::BYTEA),
+                (&i64::from(pass), Type::INT8),
+                (&identity.system, Type::TEXT),
+                (&identity.database, Type::INT8),
+                (&self.run_mac(pass, identity).as_slice(), Type::BYTEA),
+            ],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Which server and database this is. A role without the right to ask sees an empty system identifier.
+    async fn identity(&self) -> Result<Identity, EngineError> {
+        let row = self
+            .client
+            .query_typed_one(
+                "SELECT CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
+                             THEN (SELECT system_identifier::text FROM pg_control_system()) ELSE '' END,
+                        (SELECT oid::int8 FROM pg_database WHERE datname = current_database())",
+                &[],
+            )
+            .await
+            .map_err(recording)?;
+        Ok(Identity { system: row.get(0), database: row.get(1) })
+    }
+
+    async fn record_columns(&self) -> Result<(), EngineError> {
+        for column in &self.job.plan.columns {
+            let id = column.id.0.as_slice();
+            let row = self
+                .client
+                .query_typed_opt(
+                    "INSERT INTO reseal.column AS c (relation, column_name, column_id) VALUES ($1, $2, $3)
+                     ON CONFLICT (relation, column_name) DO UPDATE SET column_id = c.column_id RETURNING column_id",
+                    &[(&self.table(), Type::TEXT), (&column.name, Type::TEXT), (&id, Type::BYTEA)],
+                )
+                .await
+                .map_err(recording)?;
+            if row.is_none_or(|row| row.get::<_, &[u8]>(0) != id) {
+                return Err(EngineError::Conflict(format!(
+                    "the database knows column `{}` by another column id than the plan",
+                    column.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, statement: &str, parameters: Parameters<'_>) -> Result<u64, EngineError> {
+        Ok(self.client.execute_typed(statement, parameters).await.map_err(recording)?)
+    }
+
+    fn run_id(&self) -> Vec<u8> {
+        self.job.plan.run.0.to_vec()
+    }
+
+    /// Everything but the state, which decides nothing: a run that is called proved is proved again.
+    fn run_mac(&self, pass: u32, identity: &Identity) -> [u8; 32] {
+        let record = Canonical::new("reseal/v1/run")
+            .bytes(&self.job.plan.run.0)
+            .text(&self.table())
+            .text(self.job.plan.direction.name())
+            .text(&identity.system)
+            .i64(identity.database)
+            .u64(pass.into());
+        self.job.keys.record_mac(&record)
+    }
+}
+
+type Parameters<'a> = &'a [(&'a (dyn tokio_postgres::types::ToSql + Sync), Type)];
+
+struct FoundRun {
+    standing: Standing,
+    identity: Identity,
+}
+
+/// Which database a run's account belongs to.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    system: String,
+    database: i64,
+}
+
+fn recording(error: tokio_postgres::Error) -> DatabaseError {
+    reduce(RECORDING, error)
+}
+
+fn read_span(row: &Row) -> Result<SealedSpan, EngineError> {
+    let count = |index: usize| {
+        u64::try_from(row.get::<_, i64>(index))
+            .map_err(|_| EngineError::Damaged("a negative number in a span"))
+    };
+    let record = SpanRecord {
+        pass: u32::try_from(count(0)?).map_err(|_| EngineError::Damaged("a pass out of range"))?,
+        number: count(1)?,
+        relation: row.get(2),
+        incarnation: count(3)?,
+        lo: Position(row.get(4)),
+        hi: Position(row.get(5)),
+        next: Position(row.get(6)),
+        seq: count(7)?,
+        tallies: unflat(row.get(8))?,
+        digest: Digest(array(row.get(9))?),
+    };
+    Ok(SealedSpan::stored(record, array(row.get(10))?))
+}
+
+fn array(bytes: &[u8]) -> Result<[u8; 32], EngineError> {
+    bytes.try_into().map_err(|_| EngineError::Damaged("a field of another length"))
+}
+
+fn signed(number: u64) -> i64 {
+    // Numbers of spans, batches and file nodes stay far below 2^63; a wrapped one would fail its MAC.
+    number as i64
+}
+
+fn flat(tallies: &[Tally]) -> Vec<i64> {
+    tallies.iter().flat_map(|tally| tally.to_array()).map(signed).collect()
+}
+
+fn unflat(counts: Vec<i64>) -> Result<Vec<Tally>, EngineError> {
+    let damaged = EngineError::Damaged("counts that make no sense");
+    let counts: Option<Vec<u64>> = counts.into_iter().map(|count| u64::try_from(count).ok()).collect();
+    let Some(counts) = counts.filter(|counts| counts.len() % 6 == 0) else { return Err(damaged) };
+    let tally = |counts: &[u64]| Tally::from_array(std::array::from_fn(|index| counts[index]));
+    Ok(counts.chunks_exact(6).map(tally).collect())
+}

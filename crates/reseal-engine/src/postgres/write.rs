@@ -1,0 +1,451 @@
+//! Writes a batch: compare-and-set, read-back, comparison and checkpoint in one transaction.
+
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::arrays::{Column, Raw, Source};
+use super::leaf::Leaf;
+use super::session::PostgresSession;
+use super::sql::{begin_write, column_expression, key_expression, quoted, reduce, row_expressions};
+use crate::batch::{Batch, KeyCells};
+use crate::error::{DatabaseError, EngineError};
+use crate::observer::{BatchInfo, Moment, Observer};
+use crate::plan::{ColumnType, KeyType};
+use crate::store::{Committed, MissCause, Missed, QuarantineRecord, WriteOutcome};
+use crate::verified::{Lease, VerifiedBatch};
+
+const WRITING: &str = "write rows";
+/// How long a table on which locks were met is written past locked rows at once.
+const SKIP_LOCKED_FOR: Duration = Duration::from_secs(60);
+/// Up to this many rows the sum of lock waits stays below half a deadlock check by itself, so that the statement may
+/// take as long as large values need.
+const FEW_ROWS: usize = 4;
+const FEW_ROWS_MS: u64 = 60_000;
+
+/// How rows held by others are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Locking {
+    /// Wait for them, for a short time.
+    Wait,
+    /// Pass them by.
+    Skip,
+}
+
+/// How one try ended.
+enum Try {
+    Done(Box<Committed>),
+    LeaseLost,
+    /// A lock or the statement's time ran out.
+    TimedOut,
+    /// A deadlock or a moved row: the same may succeed at once.
+    Again,
+}
+
+/// What the database said about the rows of a batch.
+struct Returned {
+    /// Per change: whether it was written.
+    written: Vec<bool>,
+    /// Per change: where the row is now; filled where it is read again.
+    places: Vec<u64>,
+}
+
+impl PostgresSession {
+    pub(super) async fn write_batch(
+        &mut self,
+        lease: &Lease,
+        batch: &VerifiedBatch,
+        observer: &dyn Observer,
+    ) -> Result<WriteOutcome, EngineError> {
+        let skip = self.skip_locked_until.is_some_and(|until| Instant::now() < until);
+        let first = if skip { Locking::Skip } else { Locking::Wait };
+        let mut result = self.try_write(lease, batch, first, observer).await?;
+        if matches!(result, Try::TimedOut) && first == Locking::Wait {
+            self.lock_streak += 1;
+            if self.lock_streak >= 2 {
+                self.skip_locked_until = Some(Instant::now() + SKIP_LOCKED_FOR);
+            }
+            result = self.try_write(lease, batch, Locking::Skip, observer).await?;
+        } else if !skip {
+            self.lock_streak = 0;
+        }
+        Ok(match result {
+            Try::Done(committed) => WriteOutcome::Committed(committed),
+            Try::LeaseLost => WriteOutcome::LeaseLost,
+            Try::TimedOut | Try::Again => WriteOutcome::Busy,
+        })
+    }
+
+    /// One transaction, which is rolled back unless it is done.
+    async fn try_write(
+        &mut self,
+        lease: &Lease,
+        batch: &VerifiedBatch,
+        locking: Locking,
+        observer: &dyn Observer,
+    ) -> Result<Try, EngineError> {
+        let result = self.write_transaction(lease, batch, locking, observer).await;
+        if matches!(result, Ok(Try::Done(_))) {
+            return result;
+        }
+        let rolled_back = self.client.batch_execute("ROLLBACK").await;
+        match result {
+            Err(EngineError::Database(error)) => match retry_class(&error) {
+                Some(again) => {
+                    rolled_back.map_err(|error| reduce(WRITING, error))?;
+                    Ok(again)
+                }
+                None => Err(error.into()),
+            },
+            other => other,
+        }
+    }
+
+    async fn write_transaction(
+        &mut self,
+        lease: &Lease,
+        batch: &VerifiedBatch,
+        locking: Locking,
+        observer: &dyn Observer,
+    ) -> Result<Try, EngineError> {
+        let leaf = self.leaf(&lease.span.relation).await?;
+        let few = batch.changes().len() <= FEW_ROWS;
+        let begin = begin_write(&leaf.name, if few { FEW_ROWS_MS } else { self.statement_ms });
+        self.client.batch_execute(&begin).await.map_err(writing)?;
+        if !self.fence(lease).await.map_err(writing)? {
+            return Ok(Try::LeaseLost);
+        }
+        let all: Vec<u32> = (0..batch.changes().len() as u32).collect();
+        let picked = match locking {
+            Locking::Wait => all,
+            Locking::Skip => self.lock_rows(&leaf, batch, &all).await?,
+        };
+        let returned = self.update_rows(&leaf, batch, &picked).await?;
+        if leaf.late_triggers {
+            self.compare_again(&leaf, batch, &returned).await?;
+        }
+        let missed = self.misses(&leaf, batch, &returned, locking).await?;
+        self.insert_quarantine(&quarantine_records(self.job.column_names(), &leaf, batch)).await?;
+        let indices: Vec<u32> = missed.iter().map(|missed| missed.change).collect();
+        let span = lease.settle(batch, &indices, self.job.plan.run, &self.job.keys)?;
+        if self.checkpoint(lease, &span).await.map_err(writing)? != 1 {
+            return Ok(Try::LeaseLost);
+        }
+        observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
+        self.client.batch_execute("COMMIT").await.map_err(writing)?;
+        Ok(Try::Done(Box::new(Committed { span: span.record().clone(), missed })))
+    }
+
+    /// Locks the rows that nobody else holds, and says which.
+    async fn lock_rows(
+        &self,
+        leaf: &Leaf,
+        batch: &VerifiedBatch,
+        picked: &[u32],
+    ) -> Result<Vec<u32>, EngineError> {
+        // A foreign-key check holds a row of a unique index against the UPDATE, but not against the weaker lock.
+        let strength = if leaf.unique { "UPDATE" } else { "NO KEY UPDATE" };
+        let keys = self.key_aliases();
+        let statement = format!(
+            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid{}, ord)
+               JOIN ONLY {} AS t ON t.ctid = u.tid{} FOR {strength} OF t SKIP LOCKED",
+            placeholders(&self.key_types()),
+            list(&keys),
+            leaf.name,
+            self.key_match(),
+        );
+        let rows = self.query(&statement, &self.key_columns(batch, picked)).await?;
+        let ordinals = rows.iter().map(|row| row.get::<_, i64>(0));
+        let mut obtained: Vec<u32> = ordinals.filter_map(|ord| pick(picked, ord)).collect();
+        obtained.sort_unstable();
+        Ok(obtained)
+    }
+
+    /// The compare-and-set. A row is written only where it stands as it was read; what is then stored comes back and
+    /// is compared with what was sent.
+    async fn update_rows(
+        &self,
+        leaf: &Leaf,
+        batch: &VerifiedBatch,
+        picked: &[u32],
+    ) -> Result<Returned, EngineError> {
+        let count = batch.changes().len();
+        let mut returned = Returned { written: vec![false; count], places: vec![0; count] };
+        if picked.is_empty() {
+            return Ok(returned);
+        }
+        let statement = format!(
+            "UPDATE ONLY {} AS t SET {} FROM unnest({}) WITH ORDINALITY AS u(tid{}{}{}, ord)
+              WHERE {} RETURNING u.ord, t.ctid, {}",
+            leaf.name,
+            self.assignments(),
+            placeholders(&self.row_types(true)),
+            list(&self.key_aliases()),
+            list(&self.aliases('o')),
+            list(&self.aliases('n')),
+            self.row_match(),
+            row_expressions(&self.job).join(", "),
+        );
+        let columns = self.row_columns(batch, picked, true);
+        let parameters = columns.iter().map(|(column, ty)| (column, ty.clone()));
+        let rows = self.client.query_typed_raw(&statement, parameters).await.map_err(writing)?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(writing)? {
+            let change = pick(picked, row.get(0)).ok_or(strange("an unknown row came back"))?;
+            self.compare(leaf, &row, 2, batch, change)?;
+            if std::mem::replace(&mut returned.written[change as usize], true) {
+                return Err(strange("a row came back twice").into());
+            }
+            returned.places[change as usize] = place(&row, 1)?;
+        }
+        Ok(returned)
+    }
+
+    /// Where something runs after the UPDATE: lets it run now, and compares what stands then.
+    async fn compare_again(
+        &self,
+        leaf: &Leaf,
+        batch: &VerifiedBatch,
+        returned: &Returned,
+    ) -> Result<(), EngineError> {
+        self.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(writing)?;
+        let written: Vec<u32> =
+            (0..returned.written.len() as u32).filter(|index| returned.written[*index as usize]).collect();
+        if written.is_empty() {
+            return Ok(());
+        }
+        let statement = format!(
+            "SELECT u.ord, {} FROM unnest($1) WITH ORDINALITY AS u(tid, ord) JOIN ONLY {} AS t ON t.ctid = u.tid",
+            row_expressions(&self.job).join(", "),
+            leaf.name,
+        );
+        let places = Column::new(Source::Places(&returned.places), batch.changes(), &written);
+        let rows = self.query(&statement, &[(places, Type::TID_ARRAY)]).await?;
+        for row in &rows {
+            let change = pick(&written, row.get(0)).ok_or(strange("an unknown row came back"))?;
+            self.compare(leaf, row, 1, batch, change)?;
+        }
+        if rows.len() != written.len() {
+            let what = "a trigger changed or removed rows after the update".into();
+            return Err(EngineError::NotStored { relation: leaf.name.clone(), what });
+        }
+        Ok(())
+    }
+
+    /// Compares a returned row, byte for byte, with the key and the values that were sent.
+    fn compare(
+        &self,
+        leaf: &Leaf,
+        row: &Row,
+        first: usize,
+        batch: &VerifiedBatch,
+        change: u32,
+    ) -> Result<(), EngineError> {
+        let not_stored = |what: String| EngineError::NotStored { relation: leaf.name.clone(), what };
+        let read = batch.changes()[change as usize].row as usize;
+        for (index, key) in batch.batch().keys.iter().enumerate() {
+            if !same_key(key, read, field(row, first + index)?) {
+                return Err(not_stored("the row key".into()));
+            }
+        }
+        let first = first + batch.batch().keys.len();
+        for (index, sealed) in batch.sealed().iter().enumerate() {
+            if field(row, first + index)? != sealed.get(change as usize) {
+                return Err(not_stored(format!("column `{}`", self.job.plan.columns[index].name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes that were not written, and why.
+    async fn misses(
+        &self,
+        leaf: &Leaf,
+        batch: &VerifiedBatch,
+        returned: &Returned,
+        locking: Locking,
+    ) -> Result<Vec<Missed>, EngineError> {
+        let not_written = |index: &u32| !returned.written[*index as usize];
+        let changes: Vec<u32> = (0..returned.written.len() as u32).filter(not_written).collect();
+        let mut suppressed = Vec::new();
+        if locking == Locking::Wait && leaf.early_triggers && !changes.is_empty() {
+            suppressed = self.unchanged(leaf, batch, &changes).await?;
+        }
+        let cause = |change: u32| match locking {
+            _ if suppressed.contains(&change) => MissCause::Suppressed,
+            Locking::Skip => MissCause::Locked,
+            Locking::Wait => MissCause::Changed,
+        };
+        Ok(changes.into_iter().map(|change| Missed { change, cause: cause(change) }).collect())
+    }
+
+    /// Which of the changes still stand as they were read.
+    async fn unchanged(
+        &self,
+        leaf: &Leaf,
+        batch: &VerifiedBatch,
+        picked: &[u32],
+    ) -> Result<Vec<u32>, EngineError> {
+        let statement = format!(
+            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid{}{}, ord) JOIN ONLY {} AS t ON {}",
+            placeholders(&self.row_types(false)),
+            list(&self.key_aliases()),
+            list(&self.aliases('o')),
+            leaf.name,
+            self.row_match(),
+        );
+        let rows = self.query(&statement, &self.row_columns(batch, picked, false)).await?;
+        Ok(rows.iter().filter_map(|row| pick(picked, row.get(0))).collect())
+    }
+
+    async fn query(&self, statement: &str, columns: &[(Column<'_>, Type)]) -> Result<Vec<Row>, EngineError> {
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            columns.iter().map(|(column, ty)| (column as _, ty.clone())).collect();
+        Ok(self.client.query_typed(statement, &parameters).await.map_err(writing)?)
+    }
+
+    fn key_types(&self) -> Vec<Type> {
+        let key_type = |kind| match kind {
+            KeyType::Integer => Type::INT8_ARRAY,
+            KeyType::Text | KeyType::Other => Type::TEXT_ARRAY,
+            KeyType::Bytes => Type::BYTEA_ARRAY,
+            KeyType::Uuid => Type::UUID_ARRAY,
+        };
+        let keys = self.job.plan.key.iter().map(|key| key_type(key.kind));
+        std::iter::once(Type::TID_ARRAY).chain(keys).collect()
+    }
+
+    fn row_types(&self, with_new: bool) -> Vec<Type> {
+        let types = self.job.plan.columns.iter().map(|column| match column.column_type {
+            ColumnType::Bytes => Type::BYTEA_ARRAY,
+            ColumnType::Text => Type::TEXT_ARRAY,
+        });
+        let times = if with_new { 2 } else { 1 };
+        let mut all = self.key_types();
+        (0..times).for_each(|_| all.extend(types.clone()));
+        all
+    }
+
+    fn key_columns<'a>(&self, batch: &'a VerifiedBatch, picked: &'a [u32]) -> Vec<(Column<'a>, Type)> {
+        let Batch { locators, keys, .. } = batch.batch();
+        let sources = std::iter::once(Source::Tids(locators)).chain(keys.iter().map(Source::Key));
+        let columns = sources.map(|source| Column::new(source, batch.changes(), picked));
+        columns.zip(self.key_types()).collect()
+    }
+
+    fn row_columns<'a>(
+        &self,
+        batch: &'a VerifiedBatch,
+        picked: &'a [u32],
+        with_new: bool,
+    ) -> Vec<(Column<'a>, Type)> {
+        let Batch { locators, keys, columns, .. } = batch.batch();
+        let mut sources = vec![Source::Tids(locators)];
+        sources.extend(keys.iter().map(Source::Key));
+        sources.extend(columns.iter().map(Source::Read));
+        if with_new {
+            sources.extend(batch.sealed().iter().map(Source::Sealed));
+        }
+        let columns = sources.into_iter().map(|source| Column::new(source, batch.changes(), picked));
+        columns.zip(self.row_types(with_new)).collect()
+    }
+
+    fn key_aliases(&self) -> Vec<String> {
+        (0..self.job.plan.key.len()).map(|index| format!("k{index}")).collect()
+    }
+
+    fn aliases(&self, letter: char) -> Vec<String> {
+        (0..self.job.plan.columns.len()).map(|index| format!("{letter}{index}")).collect()
+    }
+
+    fn key_match(&self) -> String {
+        let test = |(index, key): (usize, &crate::plan::KeyColumn)| {
+            format!(" AND {} = u.k{index}", key_expression(&key.name, key.kind))
+        };
+        self.job.plan.key.iter().enumerate().map(test).collect()
+    }
+
+    /// The row stands as it was read: location, whole key, and every column that is set, byte for byte.
+    fn row_match(&self) -> String {
+        let columns = self.job.plan.columns.iter().enumerate().map(|(index, column)| {
+            let expression = column_expression(&column.name, column.column_type);
+            format!(" AND {expression} IS NOT DISTINCT FROM u.o{index}")
+        });
+        format!("t.ctid = u.tid{}{}", self.key_match(), columns.collect::<String>())
+    }
+
+    fn assignments(&self) -> String {
+        let columns = self.job.plan.columns.iter().enumerate();
+        let each: Vec<String> =
+            columns.map(|(index, column)| format!("{} = u.n{index}", quoted(&column.name))).collect();
+        each.join(", ")
+    }
+}
+
+fn quarantine_records<'a>(
+    names: impl Iterator<Item = &'a str>,
+    leaf: &Leaf,
+    batch: &VerifiedBatch,
+) -> Vec<QuarantineRecord> {
+    let names: Vec<&str> = names.collect();
+    let record = |value: &crate::verified::Quarantined| QuarantineRecord {
+        relation: leaf.name.clone(),
+        column: names[usize::from(value.column)].into(),
+        row_key: batch.batch().row_key(value.row as usize).as_bytes().to_vec(),
+        reason: value.reason,
+        value_mac: value.value_mac,
+    };
+    batch.quarantine().iter().map(record).collect()
+}
+
+fn writing(error: tokio_postgres::Error) -> DatabaseError {
+    reduce(WRITING, error)
+}
+
+fn strange(what: &'static str) -> DatabaseError {
+    DatabaseError::protocol(WRITING, what)
+}
+
+/// What to do about a code: 55P03 lock not available, 57014 statement timeout, 40P01 deadlock, 40001 the row moved to
+/// another partition.
+fn retry_class(error: &DatabaseError) -> Option<Try> {
+    match error.code.as_deref()? {
+        "55P03" | "57014" => Some(Try::TimedOut),
+        "40P01" | "40001" => Some(Try::Again),
+        _ => None,
+    }
+}
+
+/// `$1, $2, …` with types: a statement that is not prepared needs none, a reader does.
+fn placeholders(types: &[Type]) -> String {
+    let each: Vec<String> = (1..=types.len()).map(|number| format!("${number}")).collect();
+    each.join(", ")
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!(", {name}")).collect()
+}
+
+/// The change that an ordinal of the server stands for.
+fn pick(picked: &[u32], ordinal: i64) -> Option<u32> {
+    usize::try_from(ordinal).ok()?.checked_sub(1).and_then(|index| picked.get(index).copied())
+}
+
+fn field(row: &Row, index: usize) -> Result<Option<&[u8]>, EngineError> {
+    Ok(row.try_get::<_, Raw<'_>>(index).map_err(writing)?.0)
+}
+
+fn place(row: &Row, index: usize) -> Result<u64, EngineError> {
+    let bytes = field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or(strange("a ctid is missing"))?;
+    Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+fn same_key(cells: &KeyCells, row: usize, returned: Option<&[u8]>) -> bool {
+    match cells {
+        KeyCells::Integer(cells) => returned == Some(&cells[row].to_be_bytes()),
+        KeyCells::Text(cells) | KeyCells::Bytes(cells) => returned == cells.get(row),
+        KeyCells::Uuid(cells) => returned == Some(&cells[row]),
+    }
+}
