@@ -117,4 +117,17 @@ mod tests {
         let labels: HashSet<_> = Purpose::ALL.iter().map(|p| p.label()).collect();
         assert_eq!(labels.len(), Purpose::ALL.len());
     }
+
+    #[test]
+    fn subkeys_depend_on_key_vault_and_purpose() {
+        let derive = |key: u8, vault: u8, purpose| {
+            *VaultKey::from_bytes(&[key; 32]).derive(purpose, &[vault; 16]).expose()
+        };
+        let mut expected = [0; 32];
+        hkdf_sha256(&[1; 32], &[2; 16], b"reseal/v1/vault/record", &mut expected);
+        assert_eq!(derive(1, 2, Purpose::Record), expected);
+        let others =
+            [derive(3, 2, Purpose::Record), derive(1, 3, Purpose::Record), derive(1, 2, Purpose::Wrap)];
+        assert!(!others.contains(&expected));
+    }
 }

@@ -92,3 +92,59 @@ impl Keyring {
         self.0.keys()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(version: u64) -> KeyRef {
+        KeyRef { secret: "crm/db-key".into(), version }
+    }
+
+    fn column(byte: u8) -> KeyMaterial {
+        KeyMaterial::Column(ColumnKey::from_bytes(&[byte; 32]))
+    }
+
+    #[test]
+    fn keys_are_found_by_name_and_by_handle() {
+        let mut ring = Keyring::default();
+        let foreign = KeyMaterial::Foreign(SecretBytes::copy_from(b"passphrase"));
+        for (version, key) in [(1, foreign.clone()), (2, column(2)), (3, column(3))] {
+            ring.insert(name(version), key).expect("different keys");
+        }
+        assert_eq!(ring.get(&name(1)), Some(&foreign));
+        assert_eq!(ring.get(&name(4)), None);
+        for byte in [2, 3] {
+            let key = ColumnKey::from_bytes(&[byte; 32]);
+            assert_eq!(ring.by_handle(key.handle()), Some((&name(byte.into()), &key)));
+        }
+        assert_eq!(ring.by_handle(ColumnKey::from_bytes(&[4; 32]).handle()), None);
+        assert_eq!(ring.names().map(|name| name.version).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn one_key_may_have_two_names_and_a_name_may_be_replaced() {
+        let mut ring = Keyring::default();
+        ring.insert(name(1), column(1)).expect("the first key");
+        ring.insert(name(2), column(1)).expect("the same key again is no clash");
+        ring.insert(name(1), column(9)).expect("the same name again");
+        assert_eq!(ring.get(&name(1)), Some(&column(9)));
+    }
+
+    #[test]
+    fn foreign_formats_take_the_text_form_of_a_column_key() {
+        let text = ColumnKey::from_bytes(&[7; 32]).to_text();
+        assert_eq!(column(7).foreign_bytes().expose(), text.as_bytes());
+        let passphrase = SecretBytes::copy_from(b"as it is");
+        assert_eq!(KeyMaterial::Foreign(passphrase.clone()).foreign_bytes(), passphrase);
+    }
+
+    #[test]
+    fn debug_of_a_keyring_is_quiet() {
+        let mut ring = Keyring::default();
+        ring.insert(name(1), KeyMaterial::Foreign(SecretBytes::copy_from(b"canary"))).expect("one key");
+        ring.insert(name(2), column(0x63)).expect("another key");
+        let printed = format!("{ring:?}");
+        assert!(!printed.contains("canary") && !printed.contains("99, 99"), "{printed}");
+    }
+}

@@ -156,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_handed_out_does_not_stay() {
+        let source = FailsLater::default();
+        let mut pool = RandomPool::new(&source);
+        let key: [u8; 32] = pool.take().expect("the first block");
+        assert_eq!(key, [0xAA; 32]);
+        assert_eq!(pool.block[..33], [[0; 32].as_slice(), &[0xAA]].concat());
+    }
+
+    #[test]
     fn a_seed_repeats_itself() {
         let (mut a, mut b) = ([0; 64], [0; 64]);
         SeededRandom::new(7).fill(&mut a).expect("seeded");

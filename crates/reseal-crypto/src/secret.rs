@@ -154,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_equal_by_their_bytes() {
+        let secret = SecretBytes::copy_from(b"abc");
+        assert_eq!(secret, SecretBytes::copy_from(b"abc"));
+        for other in ["abd", "ab", "abcd", ""] {
+            assert_ne!(secret, SecretBytes::copy_from(other.as_bytes()));
+        }
+        assert_eq!(SubKey::from_bytes(&[1; 32]), SubKey::from_bytes(&[1; 32]));
+        assert_ne!(SubKey::from_bytes(&[1; 32]), SubKey::from_bytes(&[2; 32]));
+    }
+
+    #[test]
     fn empty_passphrase_is_none() {
         assert!(Passphrase::new(SecretBytes::default()).is_none());
     }
