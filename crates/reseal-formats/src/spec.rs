@@ -244,6 +244,28 @@ impl Settled {
             Self::Fixed(encoding) | Self::Detected(encoding) => encoding,
         }
     }
+
+    /// The encodings that values may stand in.
+    fn possible(self) -> Vec<Encoding> {
+        let base64 = [true, false].map(|lines| Encoding::Base64 { lines });
+        match self {
+            Self::Fixed(Encoding::Base64 { .. }) => base64.to_vec(),
+            Self::Fixed(encoding) => vec![encoding],
+            Self::Detected(_) => {
+                let hex = [true, false].map(|escaped| Encoding::Hex { escaped, upper: false });
+                let url = [true, false].map(|padded| Encoding::Base64Url { padded });
+                [&base64[..], &hex, &url, &[Encoding::Armor]].concat()
+            }
+        }
+    }
+
+    /// Whether a value that stood in `encoding` is written in it again.
+    fn keeps(self, encoding: Encoding) -> bool {
+        match self {
+            Self::Fixed(own) => own.same_family(encoding),
+            Self::Detected(_) => !matches!(encoding, Encoding::Raw | Encoding::Reseal),
+        }
+    }
 }
 
 impl FormatSpec {
@@ -318,14 +340,7 @@ impl FormatSpec {
     ///
     /// [`SpecError`] as [`FormatSpec::check`] gives it.
     pub fn stored_len_max(&self, column: ColumnType, plaintext_len: usize) -> Result<usize, SpecError> {
-        let message = match self {
-            Self::Reseal(_) => plaintext_len + envelope::OVERHEAD,
-            Self::Pgcrypto(spec) => spec.options()?.for_new_values().message_len_max(plaintext_len),
-            Self::Fernet(_) => 57 + (plaintext_len / 16 + 1) * 16,
-            Self::AesGcm(spec) => plaintext_len + layout(spec.layout.as_deref())?.overhead(spec.nonce.into()),
-            Self::ChaCha20Poly1305(spec) => plaintext_len + layout(spec.layout.as_deref())?.overhead(12),
-        };
-        Ok(self.settle(column)?.written().encoded_len(message))
+        Ok(self.settle(column)?.written().encoded_len(self.message_len_max(plaintext_len)?))
     }
 
     /// The longest that a value of this format, `stored_len` bytes or characters long, can become in the format `to`.
@@ -342,27 +357,48 @@ impl FormatSpec {
         {
             return Ok(stored_len);
         }
-        let message = match self.settle(column)? {
-            Settled::Fixed(encoding) => encoding.decoded_len_max(stored_len),
-            // Base64 is the densest of the text encodings.
-            Settled::Detected(_) => stored_len.div_ceil(4) * 3,
-        };
-        let overhead = match self {
+        let keeps_shape = self.seals_like(to);
+        let written = to.settle(column)?;
+        let mut longest = 0;
+        for encoding in self.settle(column)?.possible() {
+            let message_len = encoding.decoded_len_max(stored_len);
+            let plaintext_len = message_len.saturating_sub(self.overhead_min());
+            let grown = match to {
+                Self::Pgcrypto(spec) if keeps_shape => spec.options()?.message_len_max(plaintext_len),
+                _ => to.message_len_max(plaintext_len)?,
+            };
+            let encoding = if keeps_shape && written.keeps(encoding) { encoding } else { written.written() };
+            longest = longest.max(encoding.encoded_len(grown));
+        }
+        Ok(longest)
+    }
+
+    fn message_len_max(&self, plaintext_len: usize) -> Result<usize, SpecError> {
+        Ok(match self {
+            Self::Reseal(_) => plaintext_len + envelope::OVERHEAD,
+            Self::Pgcrypto(spec) => spec.options()?.for_new_values().message_len_max(plaintext_len),
+            Self::Fernet(_) => 57 + (plaintext_len / 16 + 1) * 16,
+            Self::AesGcm(spec) => plaintext_len + layout(spec.layout.as_deref())?.overhead(spec.nonce.into()),
+            Self::ChaCha20Poly1305(spec) => plaintext_len + layout(spec.layout.as_deref())?.overhead(12),
+        })
+    }
+
+    /// Bytes that a message has at least beside its plaintext.
+    fn overhead_min(&self) -> usize {
+        match self {
             Self::Reseal(_) => envelope::OVERHEAD,
             // No salt, one-byte lengths: 6 for the key packet, 3 + 18 + 2 + 6 + 22 for the data.
             Self::Pgcrypto(_) => 57,
             Self::Fernet(_) => 57 + 1,
             Self::AesGcm(spec) => usize::from(spec.nonce) + TAG_LEN,
             Self::ChaCha20Poly1305(_) => 12 + TAG_LEN,
-        };
-        let plaintext_len = message.saturating_sub(overhead);
-        let grown = to.stored_len_max(column, plaintext_len)?;
-        let (Self::Pgcrypto(_), Self::Pgcrypto(spec)) = (self, to) else { return Ok(grown) };
-        Ok(to
-            .settle(column)?
-            .written()
-            .encoded_len(spec.options()?.message_len_max(plaintext_len))
-            .max(grown))
+        }
+    }
+
+    /// Whether values of this format keep their look in the format `to`: see [`Format::continues`].
+    fn seals_like(&self, to: &Self) -> bool {
+        let plain = |spec: &Self| matches!(spec, Self::AesGcm(_) | Self::ChaCha20Poly1305(_));
+        self.name() == to.name() || (plain(self) && plain(to))
     }
 
     fn format(&self, key: &KeyMaterial, column: ColumnId) -> Result<Box<dyn Format>, KeyError> {

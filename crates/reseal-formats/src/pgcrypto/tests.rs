@@ -230,3 +230,33 @@ fn lengths_are_those_that_pgcrypto_writes() {
         assert_eq!(sealed(&format("k", cheap()), &plaintext, &Shape::Plain).len(), octets);
     }
 }
+
+#[test]
+fn wrong_keys_that_pass_the_quick_check_fail() {
+    let seed = 3;
+    println!("seed {seed}");
+    let random = SeededRandom::new(seed);
+    let mut random = RandomPool::new(&random);
+    // One hash for each key: the quick check lets one in 65,536 through.
+    let options = Options { s2k_mode: Some(0), ..Options::default() };
+    let session = Options { session: Some(true), ..options };
+    for (options, wanted) in [(options, 8), (session, 0)] {
+        let message = sealed(&format("right", options), b"sixteen byte msg", &Shape::Plain);
+        let parsed = Message::parse(&message).expect("own message");
+        let mut passed = 0;
+        for _ in 0..900_000 {
+            let wrong = SecretBytes::copy_from(&random.take::<8>().expect("seeded"));
+            let key = parsed.s2k.derive(&wrong, parsed.key_len());
+            let Some((cipher, data_key)) = parsed.data_key(&key) else { continue };
+            let mut prefix = parsed.data.bytes()[..cfb::PREFIX_LEN].to_vec();
+            cfb::decrypt(cipher, &data_key, &mut prefix);
+            if bool::from(repeats(&prefix)) {
+                passed += 1;
+                let wrong = PgcryptoFormat::new(wrong, options, Unhashed::Refused, || 0);
+                assert_eq!(open(&wrong, &message), Err(OpenError::Unopened));
+            }
+        }
+        println!("{passed} of 900,000 wrong keys passed the quick check");
+        assert!(passed >= wanted, "too few to prove anything");
+    }
+}
