@@ -7,7 +7,8 @@ use reseal_crypto::{ColumnId, KeyMaterial, SecretBytes};
 use reseal_formats::pgcrypto::{Cipher, Compression, Digest, MessageShape, S2kMode};
 use reseal_formats::{Codec, ColumnType, Encoding, FormatSpec, OpenError, Opened, Shape};
 
-/// Comment, body of the armor, passphrase.
+/// Cipher, hash and mode as the header says (one comment in the original says MD5 of a message with SHA-1), body of
+/// the armor, passphrase.
 const VECTORS: [(&str, &str, &str); 20] = [
     (
         "aes.sha1.s2k3",
@@ -30,7 +31,7 @@ const VECTORS: [(&str, &str, &str); 20] = [
         "foobar",
     ),
     (
-        "aes.md5.s2k3",
+        "aes.sha1.s2k3",
         "jA0EBwMClrXXtOXetohg0kQBn0Kl1ymevQZRHkdoYRHgzCwSQEiss7zYff2UNzgOKyRrHf7zEBuZiZ2AG34jNVMOLToj1jJUg5zTSdecUzQVCykWTA==",
         "foobar",
     ),
