@@ -87,7 +87,7 @@ const VECTORS: [(&str, &str, &str); 20] = [
     ),
     (
         "aes.sha1.s2k3",
-        "jA0EBwMCx6dBiuqrYNRg0kQBEo63AvA1SCslxP7ayanLf1H0/hlk2nONVhTwVEWintTGup1mMz6Cfh1uDRErUuXpx9A0gdMu7zX0o5XjrL7WGDAZdSw==",
+        "jA0EBwMCx6dBiuqrYNRg0kQBEo63AvA1SCslxP7ayanLf1H0/hlk2nONVhTwVEWitTGup1mMz6Cfh1uDRErUuXpx9A0gdMu7zX0o5XjrL7WGDAZdSw==",
         "0123456789abcdefghij",
     ),
     (
