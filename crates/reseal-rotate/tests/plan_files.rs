@@ -1,5 +1,7 @@
 //! The complete plan files of the five runbooks parse, and what is wrong in one is said with line and remedy.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what failed")]
+
 use std::path::{Path, PathBuf};
 
 use reseal_rotate::plan::{Interval, Kind, Login, Plan, PlanError, Strategy};

@@ -85,18 +85,28 @@ impl Asker {
     }
 }
 
+/// Checks that no value stands on the command line.
+///
+/// # Errors
+///
+/// One does.
+pub(crate) fn check_value_args(args: &ValueArgs) -> Outcome<()> {
+    match args.stdin.as_deref() {
+        None | Some("-") => Ok(()),
+        // The text itself stays unsaid: it may be the value.
+        Some(_) => Err(Failure::new(Exit::Usage, "a value does not belong on the command line").hint(
+            "it is in the shell's history now: change it, and give the new one by prompt, `-`, --value-file or --value-fd",
+        )),
+    }
+}
+
 /// Reads the value of `put`.
 ///
 /// # Errors
 ///
 /// The source cannot be read, is too long, or nobody can be asked.
 pub(crate) fn read_value(args: &ValueArgs, asker: Asker, name: &str) -> Outcome<SecretBytes> {
-    if let Some(source) = &args.stdin {
-        if source != "-" {
-            // The text itself stays unsaid: it may be the value.
-            return Err(Failure::new(Exit::Usage, "a value does not belong on the command line")
-                .hint("it is in the shell's history now: change it, and give the new one by prompt, `-`, --value-file or --value-fd"));
-        }
+    if args.stdin.is_some() {
         return Ok(without_newline(read_limited(io::stdin().lock(), "stdin")?));
     }
     if let Some(path) = &args.value_file {

@@ -2,15 +2,19 @@
 
 mod app;
 mod args;
+mod causes;
 mod commands;
 mod exit;
 mod failure;
 mod input;
 mod log;
+mod open;
 mod parse;
 mod signals;
 mod ui;
 mod units;
+mod values;
+mod when;
 
 use std::process::ExitCode;
 

@@ -2,18 +2,26 @@
 
 mod global;
 mod secrets;
+mod vault;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use global::{Global, Opener};
-pub(crate) use secrets::ValueArgs;
+pub(crate) use secrets::{
+    ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg,
+    PutArgs, RevertArgs, ValueArgs, VersionArgs,
+};
+pub(crate) use vault::{
+    AgentArgs, AuditCommand, AuditLogArgs, BackupCommand, InitArgs, KeyAddArgs, KeyCommand, KeyPasswdArgs,
+    UnlockArgs,
+};
+
 /// An encrypted local vault, and the fastest safe way to re-encrypt database columns under a new key.
 #[derive(Debug, Parser)]
 #[command(
     name = "reseal",
     version,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
@@ -34,6 +42,65 @@ pub(crate) struct Cli {
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a vault; shows its recovery code once
+    #[command(
+        after_help = "Examples:\n  reseal init\n  reseal --vault crm.vault --passphrase-file /run/keys/crm init"
+    )]
+    Init(InitArgs),
+    /// Hold the vault open in an agent, so that commands do not ask
+    #[command(after_help = "Examples:\n  reseal unlock\n  reseal unlock --for 15m")]
+    Unlock(UnlockArgs),
+    /// End the agent
+    #[command(after_help = "Examples:\n  reseal lock")]
+    Lock,
+    /// Key slots: the ways to open the vault
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Store a value as the next version of a secret
+    #[command(
+        after_help = "The value comes from a prompt (asked twice), `-` (stdin, one trailing newline is removed),\n\
+        --value-file or --value-fd (kept byte for byte). Never from the command line.\n\n\
+        Examples:\n  reseal put crm/smtp/password\n  pass show smtp | reseal put crm/smtp/password -\n  \
+        reseal put crm/db-key --pending --value-fd 3 3< key.txt"
+    )]
+    Put(PutArgs),
+    /// Write the value of a secret to stdout
+    #[command(
+        after_help = "Examples:\n  reseal get crm/smtp/password\n  reseal get crm/db-key --label previous\n  \
+        reseal get crm/tls/key --output key.pem"
+    )]
+    Get(GetArgs),
+    /// List secrets
+    #[command(
+        alias = "ls",
+        after_help = "Examples:\n  reseal list\n  reseal list 'crm/*'\n  reseal ls --json"
+    )]
+    List(ListArgs),
+    /// Show what is known about a secret, never its value
+    #[command(after_help = "Examples:\n  reseal show crm/db-key")]
+    Show(NameArg),
+    /// Show the versions of a secret
+    #[command(after_help = "Examples:\n  reseal history crm/db-key\n  reseal history crm/db-key --json")]
+    History(NameArg),
+    /// Make an old version current again, as a new version
+    #[command(after_help = "Examples:\n  reseal revert crm/smtp/password --to 3")]
+    Revert(RevertArgs),
+    /// Write values out, in the format another program reads
+    #[command(after_help = "Examples:\n  reseal export 'crm/*' --format env\n  \
+        reseal export 'crm/*' --format k8s | kubectl apply -f -")]
+    Export(ExportArgs),
+    /// Draw a new value: stored under NAME, or printed without one
+    #[command(
+        after_help = "Examples:\n  reseal generate\n  reseal generate crm/db-key --kind key --pending\n  \
+        reseal generate --format words --length 6"
+    )]
+    Generate(GenerateArgs),
+    /// Copies of the vault itself
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// The log of every action, and its proof
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print shell completions
     #[command(after_help = "Examples:\n  reseal completions bash > /etc/bash_completion.d/reseal\n  \
         reseal completions zsh > ~/.zfunc/_reseal")]
@@ -44,6 +111,9 @@ pub(crate) enum Command {
     /// Print what each exit code means
     #[command(after_help = "Examples:\n  reseal exit-codes\n  reseal exit-codes --json")]
     ExitCodes,
+    /// Serve a vault key (started by `unlock`)
+    #[command(hide = true, name = "agent-serve")]
+    AgentServe(AgentArgs),
 }
 
 #[cfg(test)]

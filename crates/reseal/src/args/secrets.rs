@@ -50,6 +50,9 @@ pub(crate) struct VersionArgs {
     /// Who answers for it
     #[arg(long)]
     pub(crate) owner: Option<String>,
+    /// Its environment variable in exports, instead of the name in capitals
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) env: Option<String>,
     /// A note kept with the secret, encrypted
     #[arg(long)]
     pub(crate) note: Option<String>,

@@ -16,6 +16,12 @@ pub(crate) struct InitArgs {
     /// Write the recovery code to this new file, mode 0600, instead of showing it
     #[arg(long, value_name = "FILE", conflicts_with = "no_recovery_code")]
     pub(crate) recovery_code_file: Option<PathBuf>,
+    /// Write the auditor's key to this new file, mode 0600: with it `audit verify` computes every MAC again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auditor_key_file: Option<PathBuf>,
+    /// Memory of the passphrase derivation in MiB, 64 to 2048; calibrated to this machine if left out
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(64..=2048))]
+    pub(crate) kdf_memory: Option<u32>,
 }
 
 /// `unlock`
@@ -32,6 +38,9 @@ pub(crate) struct UnlockArgs {
 /// `agent-serve`
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
+    /// The vault whose key is held
+    #[arg(long)]
+    pub(crate) vault_id: String,
     /// Idle limit in seconds
     #[arg(long)]
     pub(crate) idle_secs: u64,
@@ -47,8 +56,10 @@ pub(crate) enum KeyCommand {
     #[command(after_help = "Examples:\n  reseal key list")]
     List,
     /// Add a way to open the vault
-    #[command(after_help = "Examples:\n  reseal key add --name ops\n  reseal key add --name ci --new-key-file ci.key\n  \
-        reseal key add --recovery-code")]
+    #[command(
+        after_help = "Examples:\n  reseal key add --name ops\n  reseal key add --name ci --new-key-file ci.key\n  \
+        reseal key add --recovery-code"
+    )]
     Add(KeyAddArgs),
     /// Remove a key slot; the last one stays
     #[command(after_help = "Examples:\n  reseal key remove ops")]
@@ -121,8 +132,14 @@ pub(crate) enum AuditCommand {
     #[command(after_help = "Examples:\n  reseal audit log\n  reseal audit log --since 2026-01-01 --json")]
     Log(AuditLogArgs),
     /// Prove that no entry was changed, removed or added
-    #[command(after_help = "Examples:\n  reseal audit verify")]
-    Verify,
+    #[command(
+        after_help = "Examples:\n  reseal audit verify\n  reseal audit verify --auditor-key auditor.key"
+    )]
+    Verify {
+        /// The auditor's key that `init` wrote: every MAC is computed again
+        #[arg(long, value_name = "FILE")]
+        auditor_key: Option<PathBuf>,
+    },
 }
 
 /// `audit log`

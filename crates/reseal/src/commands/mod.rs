@@ -1,6 +1,12 @@
 //! What each command does.
 
+mod agent;
+mod audit;
+mod backup;
+mod export;
 mod meta;
+mod secrets;
+mod vault;
 
 use crate::app::App;
 use crate::args::Command;
@@ -14,7 +20,22 @@ use crate::failure::Outcome;
 /// Whatever the command failed with.
 pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
     match command {
+        Command::Init(args) => vault::init(app, &args),
+        Command::Unlock(args) => agent::unlock(app, &args),
+        Command::Lock => agent::lock(app),
+        Command::Key(command) => vault::key(app, command),
+        Command::Put(args) => secrets::put(app, &args),
+        Command::Get(args) => secrets::get(app, &args),
+        Command::List(args) => secrets::list(app, &args),
+        Command::Show(args) => secrets::show(app, &args),
+        Command::History(args) => secrets::history(app, &args),
+        Command::Revert(args) => secrets::revert(app, &args),
+        Command::Export(args) => export::run(app, &args),
+        Command::Generate(args) => secrets::generate_value(app, &args),
+        Command::Backup(command) => backup::run(app, &command),
+        Command::Audit(command) => audit::run(app, &command),
         Command::Completions { shell } => meta::completions(app, shell),
         Command::ExitCodes => meta::exit_codes(app),
+        Command::AgentServe(args) => agent::serve(&args),
     }
 }

@@ -1,0 +1,67 @@
+//! The errors of the libraries as failures: an exit code and a hint for each.
+
+use reseal_rotate::plan::PlanError;
+use reseal_vault::{ErrorKind, NameError, VaultError};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::NotFound => Exit::NotFound,
+            ErrorKind::Locked => Exit::Locked,
+            ErrorKind::Busy => Exit::Busy,
+            ErrorKind::Integrity => Exit::Damaged,
+            ErrorKind::Conflict => Exit::Conflict,
+            ErrorKind::Refused => Exit::Refused,
+            ErrorKind::Other => Exit::Failed,
+        };
+        let failure = Self::from_error(exit, &error);
+        match vault_hint(&error) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn vault_hint(error: &VaultError) -> Option<&'static str> {
+    let hint = match error {
+        VaultError::NoVault(_) => "make one with `reseal init`, or name it with --vault",
+        VaultError::NotFound { what: "secret", .. } => "`reseal list` shows what there is",
+        VaultError::NotFound { what: "key slot", .. } => "`reseal key list` shows what there is",
+        VaultError::NotFound { .. } => "`reseal history NAME` shows the versions and their labels",
+        VaultError::Locked(_) => "a recovery code is accepted wherever a passphrase is",
+        VaultError::Busy => "wait for the other command to end, then repeat this one",
+        VaultError::Tampered(_) => {
+            "keep this file as it is, and restore a backup: `reseal backup restore FILE`"
+        }
+        VaultError::RolledBack { .. } => {
+            "use the newest copy; if this older one is wanted, `reseal backup restore FILE --accept-older`"
+        }
+        VaultError::VersionConflict { .. } => {
+            "someone else stored a version: look with `reseal history NAME`"
+        }
+        VaultError::Exists { what: "pending version", .. } => {
+            "finish what it was made for first, for example with `reseal reencrypt run`"
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::from_error(Exit::Usage, &error).hint("names look like crm/redis/password")
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let failure = Self::from_error(Exit::Usage, &error);
+        match error.remedy() {
+            Some(remedy) => failure.hint(remedy),
+            None => failure,
+        }
+    }
+}

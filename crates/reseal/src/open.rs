@@ -1,0 +1,256 @@
+//! Which vault is meant, and the ways to open it: named on the command line, by an agent, or asked for.
+
+use std::fs::{self, OpenOptions as FileOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use reseal_crypto::slot::Opener as VaultOpener;
+use reseal_crypto::{Passphrase, SecretBytes, text};
+use reseal_rotate::plan::Plan;
+use reseal_vault::agent::harden_process;
+use reseal_vault::{
+    AnchorDir, ErrorKind, LockedVault, OpenOptions, Operator, RecoveryCode, UnlockedKey, Vault, VaultError,
+};
+
+use crate::app::{App, user_directory};
+use crate::args::Opener;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::input;
+
+/// How often a mistyped passphrase is asked for again.
+const TRIES: usize = 3;
+
+impl App {
+    /// The plan file that is meant, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is wrong.
+    pub(crate) fn plan(&self) -> Outcome<Option<Plan>> {
+        let path = match &self.global.config {
+            Some(path) => Some(path.clone()),
+            None => Plan::find(&std::env::current_dir()?),
+        };
+        path.map(|path| Plan::load(&path)).transpose().map_err(Failure::from)
+    }
+
+    /// The plan file, which this command cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it cannot be read, or is wrong.
+    pub(crate) fn needed_plan(&self) -> Outcome<Plan> {
+        self.plan()?.ok_or_else(|| {
+            Failure::new(Exit::NotFound, "there is no plan file `reseal.toml` here or in a directory above")
+                .hint("write one, or name it with --config")
+        })
+    }
+
+    /// The vault that is meant: by name, by the plan, or the default one of this user.
+    ///
+    /// # Errors
+    ///
+    /// The plan is wrong, or the user has no home.
+    pub(crate) fn vault_path(&self) -> Outcome<PathBuf> {
+        if let Some(path) = &self.global.vault {
+            return Ok(path.clone());
+        }
+        if let Some(path) = self.plan()?.and_then(|plan| plan.vault()) {
+            return Ok(path);
+        }
+        Ok(user_directory("XDG_DATA_HOME", ".local/share")?.join("default.vault"))
+    }
+
+    /// How a vault is opened: who acts, and which anchors count.
+    ///
+    /// # Errors
+    ///
+    /// The user has no home.
+    pub(crate) fn open_options(&self) -> Outcome<OpenOptions> {
+        let anchors = user_directory("XDG_STATE_HOME", ".local/state")?.join("anchors");
+        Ok(OpenOptions {
+            anchors: Some(AnchorDir::new(anchors)),
+            operator: operator(),
+            ..OpenOptions::default()
+        })
+    }
+
+    /// Opens the vault.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or nothing opens it.
+    pub(crate) fn vault(&self) -> Outcome<Vault> {
+        self.vault_with(self.open_options()?)
+    }
+
+    /// Opens the vault with these options.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or nothing opens it.
+    pub(crate) fn vault_with(&self, options: OpenOptions) -> Outcome<Vault> {
+        let path = self.vault_path()?;
+        if let Err(error) = harden_process() {
+            tracing::warn!(%error, "debuggers and core dumps are not kept away");
+        }
+        let locked = LockedVault::find(&path, options)?;
+        let key = self.key_of(&locked, &path)?;
+        Ok(locked.unlock(key)?)
+    }
+
+    /// Derives the key of a vault or backup: from what the command line names, from an agent, or from what is typed.
+    ///
+    /// # Errors
+    ///
+    /// Nothing opens it.
+    pub(crate) fn key_of(&self, locked: &LockedVault, path: &Path) -> Outcome<UnlockedKey> {
+        if self.global.opener()?.is_none()
+            && let Some(key) = self.agent_key(locked.id())
+        {
+            return Ok(key);
+        }
+        let mut key = None;
+        self.try_openers(path, |opener| {
+            key = Some(locked.unwrap_key(opener)?);
+            Ok(())
+        })?;
+        key.ok_or_else(|| Failure::new(Exit::Locked, "the vault stays locked"))
+    }
+
+    /// Finds what opens a vault or backup, where a key alone is not enough.
+    ///
+    /// # Errors
+    ///
+    /// Nothing opens it.
+    pub(crate) fn opener_for(&self, locked: &LockedVault, path: &Path) -> Outcome<VaultOpener> {
+        self.try_openers(path, |opener| locked.unwrap_key(opener).map(drop))
+    }
+
+    fn try_openers(
+        &self,
+        path: &Path,
+        mut open: impl FnMut(&VaultOpener) -> Result<(), VaultError>,
+    ) -> Outcome<VaultOpener> {
+        if let Some(named) = self.global.opener()? {
+            let opener = vault_opener(&named)?;
+            open(&opener)?;
+            return Ok(opener);
+        }
+        let asker = self.asker();
+        if !asker.can_ask() {
+            return Err(Failure::new(Exit::Locked, format!("the vault {} is locked", path.display())).hint(
+                "give --passphrase-file, --passphrase-command, --passphrase-fd or --key-file, or run `reseal unlock`",
+            ));
+        }
+        for left in (0..TRIES).rev() {
+            let typed = asker.secret(&format!("Passphrase of {}", path.display()))?;
+            let opener = opener_of_passphrase(input::passphrase(typed)?);
+            match open(&opener) {
+                Ok(()) => return Ok(opener),
+                Err(error) if error.kind() == ErrorKind::Locked && left > 0 => self.ui.warn(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::new(Exit::Locked, "the vault stays locked"))
+    }
+}
+
+/// What opens a vault, from what the command line names.
+///
+/// # Errors
+///
+/// The source cannot be read, or a key file is none.
+pub(crate) fn vault_opener(opener: &Opener) -> Outcome<VaultOpener> {
+    match (input::read_passphrase(opener)?, opener) {
+        (Some(passphrase), _) => Ok(opener_of_passphrase(passphrase)),
+        (None, Opener::KeyFile(path)) => key_file_opener(path),
+        (None, _) => Err(Failure::new(Exit::Usage, "no passphrase")),
+    }
+}
+
+/// A recovery code is accepted wherever a passphrase is: its checksum tells it apart.
+fn opener_of_passphrase(passphrase: Passphrase) -> VaultOpener {
+    // EXPOSE: parsed in place; a recovery code has a type of its own.
+    let code =
+        std::str::from_utf8(passphrase.expose()).ok().and_then(|typed| RecoveryCode::parse(typed).ok());
+    code.map_or(VaultOpener::Passphrase(passphrase), |code| code.opener())
+}
+
+/// What a key file opens: 32 bytes, or their 43 characters of base64url.
+fn key_file_opener(path: &Path) -> Outcome<VaultOpener> {
+    let bytes = input::read_file(path)?;
+    // EXPOSE: decoded into a type that wipes itself.
+    let exposed = bytes.expose();
+    if exposed.len() == 32 {
+        return Ok(VaultOpener::KeyFile(bytes));
+    }
+    match text::decode_key(exposed.strip_suffix(b"\n").unwrap_or(exposed)) {
+        Some(key) => Ok(VaultOpener::KeyFile(SecretBytes::copy_from(&*key))),
+        None => Err(Failure::new(Exit::Usage, format!("{} is no key file", path.display()))
+            .hint("a key file has 32 bytes, or 43 characters of base64url")),
+    }
+}
+
+/// Creates the directory of a file for this user alone, where it is missing.
+///
+/// # Errors
+///
+/// It cannot be created.
+pub(crate) fn make_parent(path: &Path) -> Outcome<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+            Ok(fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes something secret to a new file that only this user can read; durable when it returns.
+///
+/// # Errors
+///
+/// The file exists, or cannot be written.
+pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    let write = || {
+        let mut file = FileOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::new(Exit::Refused, format!("{} exists already", path.display())).hint("name a new file")
+        }
+        _ => Failure::from(error).while_doing(format!("cannot write {}", path.display())),
+    })
+}
+
+/// Who runs this command, for the audit log.
+fn operator() -> Operator {
+    let uid = rustix::process::getuid().as_raw();
+    let name = fs::read_to_string("/etc/passwd").ok().and_then(|users| user_name(&users, uid));
+    let sudo_user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
+    Operator { user: name.unwrap_or_else(|| format!("uid {uid}")), sudo_user }
+}
+
+fn user_name(users: &str, uid: u32) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_number() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n";
+        assert_eq!(user_name(users, 1000).as_deref(), Some("ada"));
+        assert_eq!(user_name(users, 7), None);
+    }
+}
