@@ -85,6 +85,13 @@ pub enum Refusal {
     Fence(String),
     /// A generated column, which cannot be set.
     Generated(String),
+    /// An update that was tried and rolled back failed.
+    UpdateFails {
+        /// The table.
+        relation: String,
+        /// What the database says; never a value.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -127,6 +134,7 @@ impl fmt::Display for Refusal {
             Self::NoBlockRange(relation) => write!(f, "{relation} cannot be read by block range here"),
             Self::Fence(constraint) => write!(f, "the fence `{constraint}` of another run is still in place"),
             Self::Generated(column) => write!(f, "column `{column}` is generated and cannot be set"),
+            Self::UpdateFails { relation, reason } => write!(f, "an update of {relation} fails: {reason}"),
         }
     }
 }
@@ -153,6 +161,9 @@ impl Refusal {
             }
             Self::Privilege { relation, privilege } => format!("GRANT {privilege} ON {relation} TO the role"),
             Self::Fence(_) => "retire or undo the other run first".into(),
+            Self::UpdateFails { .. } => {
+                "if a trigger, CHECK or index calls a function of the application, drop it for the run".into()
+            }
             Self::NoBlockRange(_) => "set enable_tidscan = on for the role".into(),
             _ => return None,
         };

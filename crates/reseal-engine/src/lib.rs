@@ -33,7 +33,7 @@ pub use finding::{Refusal, Warning};
 pub use ledger::{RunId, RunKey, RunState, SpanRecord, Tally};
 pub use observer::{BatchInfo, Event, Moment, Observer, Silent};
 pub use options::{CancelToken, RunOptions, Switch};
-pub use plan::{Codecs, ColumnPlan, ColumnType, Direction, Job, KeyColumn, KeyType, RunPlan, TableName};
+pub use plan::{Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName};
 pub use survey::{Survey, TableFacts};
 pub use transform::{Census, ColumnCensus};
 pub use verified::{Lease, Reason, VerifiedBatch};

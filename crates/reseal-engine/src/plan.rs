@@ -1,7 +1,7 @@
 //! What a run writes, frozen before its first row: the plan, and the plan joined with its keys.
 
-use reseal_crypto::ColumnId;
-use reseal_formats::Codec;
+use reseal_crypto::{Binding, ColumnId, KeyRef, Keyring};
+use reseal_formats::{Codec, ColumnType, FormatSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
@@ -28,16 +28,6 @@ impl Direction {
             Self::Rollback => "rollback",
         }
     }
-}
-
-/// How a column holds its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ColumnType {
-    /// A byte column.
-    Bytes,
-    /// A text column.
-    Text,
 }
 
 /// The type of a key column, as it enters the row key.
@@ -90,6 +80,27 @@ pub struct ColumnPlan {
     /// Its random id, part of the associated data of envelopes.
     #[serde(with = "column_id")]
     pub id: ColumnId,
+    /// What it holds before the run.
+    pub from: Side,
+    /// What it holds after it.
+    pub to: Side,
+}
+
+/// A format under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// The format.
+    pub spec: FormatSpec,
+    /// The key, by name and version: a run never looks up labels again.
+    #[serde(with = "KeyRefFields")]
+    pub key: KeyRef,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeyRef")]
+struct KeyRefFields {
+    secret: String,
+    version: u64,
 }
 
 /// Everything that decides what a run writes. Frozen by the caller before the run exists anywhere else.
@@ -107,6 +118,31 @@ pub struct RunPlan {
     pub key: Vec<KeyColumn>,
     /// The columns; they change together.
     pub columns: Vec<ColumnPlan>,
+}
+
+impl RunPlan {
+    /// The run that takes this one back: the same columns with their sides swapped.
+    #[must_use]
+    pub fn reversed(&self, run: RunId) -> Self {
+        let swap = |column: &ColumnPlan| ColumnPlan {
+            from: column.to.clone(),
+            to: column.from.clone(),
+            ..column.clone()
+        };
+        Self {
+            run,
+            direction: Direction::Rollback,
+            supersedes: Some(self.run),
+            columns: self.columns.iter().map(swap).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether any value is bound to its row, before or after the run.
+    pub fn row_bound(&self) -> bool {
+        let sides = self.columns.iter().flat_map(|column| [&column.from, &column.to]);
+        sides.into_iter().any(|side| side.spec.binding() == Binding::Row)
+    }
 }
 
 /// The two ways of storing one column: what is read and what is written.
@@ -156,6 +192,22 @@ pub struct Job {
 }
 
 impl Job {
+    /// Joins a plan with the keys it names.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Plan`] if a key is missing or does not serve its format.
+    pub fn new(plan: RunPlan, keyring: &Keyring, key: &RunKey) -> Result<Self, EngineError> {
+        let codecs = plan.columns.iter().map(|column| {
+            let from = codec(column, &column.from, keyring)?;
+            let to = codec(column, &column.to, keyring)?;
+            let row_bound = [&column.from, &column.to].iter().any(|side| side.spec.binding() == Binding::Row);
+            Ok(Codecs::new(from, to, row_bound))
+        });
+        let codecs = codecs.collect::<Result<_, EngineError>>()?;
+        Self::with_codecs(plan, codecs, key)
+    }
+
     /// Joins a plan with codecs that the caller made.
     ///
     /// # Errors
@@ -190,6 +242,15 @@ impl Job {
     pub fn names_new_key(&self) -> bool {
         self.codecs.iter().all(Codecs::names_new_key)
     }
+}
+
+fn codec(column: &ColumnPlan, side: &Side, keyring: &Keyring) -> Result<Codec, EngineError> {
+    let key = keyring
+        .get(&side.key)
+        .ok_or_else(|| EngineError::Plan(format!("the keyring has no {}", side.key)))?;
+    side.spec
+        .codec(column.column_type, key, column.id)
+        .map_err(|error| EngineError::Plan(format!("column `{}` with {}: {error}", column.name, side.key)))
 }
 
 /// A column id as 32 hex digits.

@@ -285,7 +285,7 @@ fn seal_column(
         .map_err(|error| seal_error(job, column, error))?;
     let stored: Vec<&[u8]> = sealed.iter().map(|place| &bytes[place.clone()]).collect();
     let mut again = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    let reopened = codec.open_many(&stored, &row_keys, &mut again);
+    let reopened = codec.reopen_many(&stored, &row_keys, &mut again);
     for (index, result) in reopened.into_iter().enumerate() {
         let matches = result.is_ok_and(|value| again[value.plaintext] == *old.plaintext(index));
         if !matches {

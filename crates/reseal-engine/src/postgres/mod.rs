@@ -7,6 +7,7 @@
 mod arrays;
 mod connect;
 mod copy;
+mod describe;
 mod leaf;
 mod read;
 mod session;
@@ -19,6 +20,7 @@ mod write;
 use std::sync::Arc;
 
 pub use connect::PostgresTarget;
+pub use describe::{TableShape, describe};
 pub use session::PostgresSession;
 pub use state::DDL;
 

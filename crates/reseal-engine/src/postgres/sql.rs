@@ -1,7 +1,9 @@
 //! The statements, and errors reduced to what may be shown.
 
+use reseal_formats::ColumnType;
+
 use crate::error::DatabaseError;
-use crate::plan::{ColumnType, Job, KeyType};
+use crate::plan::{Job, KeyType};
 
 /// Opens a transaction that reads.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
+use reseal_formats::ColumnType;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -13,7 +14,7 @@ use super::sql::{begin_write, column_expression, key_expression, quoted, reduce,
 use crate::batch::{Batch, KeyCells};
 use crate::error::{DatabaseError, EngineError};
 use crate::observer::{BatchInfo, Moment, Observer};
-use crate::plan::{ColumnType, KeyType};
+use crate::plan::KeyType;
 use crate::store::{Committed, MissCause, Missed, QuarantineRecord, WriteOutcome};
 use crate::verified::{Lease, VerifiedBatch};
 

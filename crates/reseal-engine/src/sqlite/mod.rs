@@ -32,7 +32,7 @@ use crate::plan::Job;
 use crate::store::Store;
 
 pub use session::SqliteSession;
-pub use table::describe;
+pub use table::{TableShape, describe};
 
 /// A SQLite database file.
 #[derive(Debug, Clone)]

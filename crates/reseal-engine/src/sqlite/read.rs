@@ -110,7 +110,8 @@ pub(super) fn empty(job: &Job, end: Position) -> Batch {
     }
 }
 
-fn select(job: &Job, table: &Table) -> Result<String, EngineError> {
+/// Reads the rowid, the key columns and the columns of the plan of a range of rowids.
+pub(super) fn select(job: &Job, table: &Table) -> Result<String, EngineError> {
     let rowid = rowid(table)?;
     let keys = job.plan.key.iter().map(|key| key_expression(&key.name, key.kind));
     let columns = job.column_names().map(quoted);

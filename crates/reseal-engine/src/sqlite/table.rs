@@ -4,11 +4,13 @@ use std::path::Path;
 
 use reseal_crypto::canonical::Canonical;
 use reseal_crypto::hash::sha256;
+use reseal_formats::ColumnType;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::{Doing, connect, quoted};
 use crate::error::EngineError;
-use crate::plan::{ColumnPlan, ColumnType, KeyColumn, KeyType, TableName};
+use crate::finding::Refusal;
+use crate::plan::{KeyColumn, KeyType, TableName};
 
 /// The schema in which SQLite keeps a file's own tables.
 const SCHEMA: &str = "main";
@@ -151,30 +153,36 @@ impl Table {
     }
 }
 
-/// Reads what a plan needs to know of a table: its row key and the type of each of `columns`.
+/// What a plan needs to know of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// The name as the schema spells it.
+    pub table: TableName,
+    /// The primary key, or else a unique key that cannot be NULL; empty if there is neither.
+    pub key: Vec<KeyColumn>,
+    /// How the columns that were asked for hold their values.
+    pub columns: Vec<ColumnType>,
+}
+
+/// Reads the shape of a table in the file at `path`.
 ///
 /// # Errors
 ///
-/// [`EngineError::Database`] if the file cannot be read, [`EngineError::Plan`] if there is no such table or column.
-pub fn describe(
-    path: &Path,
-    table: &TableName,
-    columns: &[String],
-) -> Result<(Vec<KeyColumn>, Vec<ColumnPlan>), EngineError> {
+/// [`EngineError::Database`] if the file cannot be read, [`EngineError::Refused`] if there is no such table or column.
+pub fn describe(path: &Path, wanted: &TableName, columns: &[String]) -> Result<TableShape, EngineError> {
     let connection = connect(path)?;
-    let found = Table::load(&connection, table)?
-        .ok_or_else(|| EngineError::Plan(format!("there is no table {table}")))?;
-    let plan_of = |name: &String| {
-        let column = found
-            .column(name)
-            .ok_or_else(|| EngineError::Plan(format!("there is no column `{name}` in {table}")))?;
-        let column_type = match column.affinity {
+    let table = Table::load(&connection, wanted)?
+        .ok_or_else(|| EngineError::Refused(vec![Refusal::NoTable(wanted.to_string())]))?;
+    let type_of = |name: &String| {
+        let missing = || EngineError::Refused(vec![Refusal::NoColumn(name.clone())]);
+        Ok(match table.column(name).ok_or_else(missing)?.affinity {
             Affinity::Blob => ColumnType::Bytes,
             Affinity::Text | Affinity::Numeric => ColumnType::Text,
-        };
-        Ok(ColumnPlan { name: column.name.clone(), column_type })
+        })
     };
-    Ok((found.key(), columns.iter().map(plan_of).collect::<Result<_, EngineError>>()?))
+    let columns = columns.iter().map(type_of).collect::<Result<_, EngineError>>()?;
+    let key = table.key();
+    Ok(TableShape { table: TableName { schema: SCHEMA.into(), name: table.name }, key, columns })
 }
 
 impl Table {

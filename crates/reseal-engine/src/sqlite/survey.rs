@@ -1,0 +1,226 @@
+//! What a run would meet in the file, and the sample that is opened before it.
+
+use reseal_formats::ColumnType;
+use rusqlite::Connection;
+
+use super::connection::{Doing, quoted};
+use super::table::{Affinity, Column, Kind, Table};
+use super::{position, probe, read};
+use crate::batch::{Batch, Cells, Position};
+use crate::error::EngineError;
+use crate::finding::{Refusal, Warning};
+use crate::plan::{ColumnPlan, Job, KeyType};
+use crate::store::{Filter, ReadLimits};
+use crate::survey::TableFacts;
+
+/// Places of the table at which rows are sampled.
+const SAMPLES: i128 = 10;
+/// Rows and bytes of a sample.
+const SAMPLE: ReadLimits = ReadLimits { rows: 100, bytes: 1 << 20 };
+/// Rows are counted up to here; beyond, the rowids say how many there may be.
+const COUNTED_MAX: i64 = 1_000_000;
+
+/// Looks at the table and reads a sample. Writes nothing: the probe is rolled back.
+pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, Batch), EngineError> {
+    let mut facts = TableFacts {
+        server: server(connection)?,
+        widths: vec![None; job.plan.columns.len()],
+        longest: vec![0; job.plan.columns.len()],
+        ..TableFacts::default()
+    };
+    let nothing = read::empty(job, Position::default());
+    let Some(table) = Table::load(connection, &job.plan.table)? else {
+        facts.refusals.push(Refusal::NoTable(job.plan.table.to_string()));
+        return Ok((facts, nothing));
+    };
+    facts.leaves = vec![table.relation()];
+    judge_table(connection, &table, &mut facts)?;
+    job.plan.columns.iter().for_each(|column| judge_column(&table, column, &mut facts));
+    judge_key(connection, job, &table, &mut facts)?;
+    if !facts.refusals.is_empty() {
+        return Ok((facts, nothing));
+    }
+    warn(connection, &table, job, &mut facts)?;
+    (facts.rows, facts.bytes) = size(connection, &table)?;
+    let sample = match sample(connection, job, &table) {
+        Ok(sample) => sample,
+        Err(EngineError::NeedsAttention(why)) => {
+            facts.refusals.push(Refusal::Key(why));
+            return Ok((facts, nothing));
+        }
+        Err(error) => return Err(error),
+    };
+    let longest = |cells: &Cells| cells.iter().flatten().map(|value| value.len() as u64).max();
+    facts.longest = sample.columns.iter().map(|cells| longest(cells).unwrap_or(0)).collect();
+    probe::probe(connection, job, &table, &sample, &mut facts)?;
+    for (index, column) in job.plan.columns.iter().enumerate() {
+        // Where there is a limit, the longest value decides, not the longest of a sample.
+        if facts.widths[index].is_some() {
+            facts.longest[index] = longest_value(connection, &table, &column.name)?;
+        }
+    }
+    Ok((facts, sample))
+}
+
+fn server(connection: &Connection) -> Result<String, EngineError> {
+    Ok(format!("SQLite {}, journal mode {}", rusqlite::version(), journal_mode(connection)?))
+}
+
+fn journal_mode(connection: &Connection) -> Result<String, EngineError> {
+    connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).doing("read the journal mode")
+}
+
+fn judge_table(connection: &Connection, table: &Table, facts: &mut TableFacts) -> Result<(), EngineError> {
+    let mut refuse =
+        |found: &str| facts.refusals.push(Refusal::Kind { relation: table.relation(), found: found.into() });
+    match table.kind {
+        Kind::Table if table.rowid.is_none() => refuse("a table whose columns hide its rowid"),
+        Kind::Table => {}
+        Kind::WithoutRowid => refuse("a WITHOUT ROWID table"),
+        Kind::View => refuse("a view"),
+        Kind::Virtual => refuse("a virtual table"),
+    }
+    if connection.is_readonly("main").doing("open the database file")? {
+        refuse("in a file that cannot be written");
+    }
+    Ok(())
+}
+
+fn judge_column(table: &Table, plan: &ColumnPlan, facts: &mut TableFacts) {
+    let Some(column) = table.column(&plan.name) else {
+        facts.refusals.push(Refusal::NoColumn(plan.name.clone()));
+        return;
+    };
+    if column.generated {
+        facts.refusals.push(Refusal::Generated(plan.name.clone()));
+    } else if !takes(table, column, plan.column_type) {
+        let found = if column.declared.is_empty() { "none".into() } else { column.declared.clone() };
+        facts.refusals.push(Refusal::ColumnType { column: plan.name.clone(), found });
+    }
+}
+
+/// Whether the column keeps values of this type as they are.
+fn takes(table: &Table, column: &Column, column_type: ColumnType) -> bool {
+    match (column.affinity, column_type) {
+        (Affinity::Text, ColumnType::Bytes) => !table.strict,
+        (Affinity::Blob, ColumnType::Text) => !table.strict || column.declared.eq_ignore_ascii_case("ANY"),
+        (Affinity::Numeric, ColumnType::Bytes) => !table.strict,
+        (Affinity::Numeric, ColumnType::Text) => false,
+        _ => true,
+    }
+}
+
+fn judge_key(
+    connection: &Connection,
+    job: &Job,
+    table: &Table,
+    facts: &mut TableFacts,
+) -> Result<(), EngineError> {
+    let key = &job.plan.key;
+    if job.row_bound() && (key.is_empty() || key.iter().any(|column| column.kind == KeyType::Other)) {
+        facts.refusals.push(Refusal::RowBindingWithoutKey);
+    }
+    if key.is_empty() {
+        facts.warnings.push(Warning::NoKey(table.relation()));
+        return Ok(());
+    }
+    for column in key {
+        let Some(found) = table.column(&column.name) else {
+            facts.refusals.push(Refusal::Key(format!("there is no column `{}`", column.name)));
+            return Ok(());
+        };
+        if column.kind == KeyType::Uuid {
+            let why = format!("SQLite has no uuid type; name `{}` as text or bytes", column.name);
+            facts.refusals.push(Refusal::Key(why));
+        }
+        let is_rowid = table.rowid_column.as_ref() == Some(&found.name);
+        if !found.not_null && !is_rowid && holds_null(connection, table, &found.name)? {
+            facts.refusals.push(Refusal::Key(format!("column `{}` holds NULL", column.name)));
+        }
+    }
+    if !table.is_unique(key) {
+        facts.refusals.push(Refusal::Key("no unique index covers its columns".into()));
+    }
+    Ok(())
+}
+
+fn holds_null(connection: &Connection, table: &Table, column: &str) -> Result<bool, EngineError> {
+    let sql =
+        format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NULL)", quoted(&table.name), quoted(column));
+    connection.query_row(&sql, [], |row| row.get(0)).doing("look for keys that are NULL")
+}
+
+fn warn(
+    connection: &Connection,
+    table: &Table,
+    job: &Job,
+    facts: &mut TableFacts,
+) -> Result<(), EngineError> {
+    let relation = table.relation();
+    let trigger = |name: &String| Warning::Trigger {
+        relation: relation.clone(),
+        name: name.clone(),
+        kind: "any UPDATE that it names".into(),
+    };
+    facts.warnings.extend(table.triggers.iter().map(trigger));
+    for column in &job.plan.columns {
+        let covers = |name: &Option<String>| {
+            name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&column.name))
+        };
+        let indexes = table.indexes.iter().filter(|index| index.columns.iter().any(covers));
+        facts.warnings.extend(indexes.map(|index| Warning::Index {
+            index: index.name.clone(),
+            column: column.name.clone(),
+            unique: index.unique,
+        }));
+    }
+    let derived = table.columns.iter().filter(|column| column.generated);
+    facts.warnings.extend(derived.map(|column| Warning::Derived(column.name.clone())));
+    if journal_mode(connection)? != "wal" {
+        facts.warnings.push(Warning::Other(
+            "the file has no write-ahead log: while the proof reads the table, writers wait".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Rows by estimate, and bytes of the file.
+fn size(connection: &Connection, table: &Table) -> Result<(u64, u64), EngineError> {
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?1)", quoted(&table.name));
+    let counted: i64 =
+        connection.query_row(&sql, [COUNTED_MAX], |row| row.get(0)).doing("count the rows")?;
+    let spread = match read::bounds(connection, table)? {
+        Some((first, last)) => (i128::from(last) - i128::from(first) + 1) as u64,
+        None => 0,
+    };
+    let rows = if counted < COUNTED_MAX { counted.cast_unsigned() } else { spread };
+    let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = connection.query_row(sql, [], |row| row.get(0)).doing("read the size of the file")?;
+    Ok((rows, bytes.cast_unsigned()))
+}
+
+/// Rows from places spread over the table.
+fn sample(connection: &Connection, job: &Job, table: &Table) -> Result<Batch, EngineError> {
+    let mut sample = read::empty(job, Position::default());
+    let Some((first, last)) = read::bounds(connection, table)? else { return Ok(sample) };
+    let end = position::after(last);
+    let step = (i128::from(last) - i128::from(first)) / SAMPLES + 1;
+    for place in 0..SAMPLES {
+        let start = i128::from(first) + place * step;
+        if start > i128::from(last) {
+            break;
+        }
+        // The last read may have gone beyond this place.
+        let from = position::of(start as i64).max(sample.end.clone());
+        let part = read::rows(connection, job, table, (&from, &end), SAMPLE, Filter::All)?;
+        sample.append(part);
+    }
+    Ok(sample)
+}
+
+fn longest_value(connection: &Connection, table: &Table, column: &str) -> Result<u64, EngineError> {
+    let sql = format!("SELECT max(octet_length({})) FROM {}", quoted(column), quoted(&table.name));
+    let longest: Option<i64> =
+        connection.query_row(&sql, [], |row| row.get(0)).doing("look for the longest value")?;
+    Ok(longest.unwrap_or(0).cast_unsigned())
+}
