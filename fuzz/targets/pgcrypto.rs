@@ -9,8 +9,15 @@ use reseal_formats::{Codec, ColumnType};
 use reseal_fuzz::{PASSPHRASE, check, codec};
 use sha1::{Digest, Sha1};
 
-static CODEC: LazyLock<Codec> =
-    LazyLock::new(|| codec(r#"{ "format": "pgcrypto" }"#, ColumnType::Bytes, PASSPHRASE));
+static CODEC: LazyLock<Codec> = LazyLock::new(|| {
+    let codec = codec(r#"{ "format": "pgcrypto" }"#, ColumnType::Bytes, PASSPHRASE);
+    // What is built here must open, or the fuzzer never gets past the digest.
+    let literal = around(b"\xCB\x0Cb\0\0\0\0\0secret");
+    let mut plaintext = Vec::new();
+    assert!(codec.open_many(&[&literal], &[None], &mut plaintext)[0].is_ok());
+    assert_eq!(plaintext, b"secret");
+    codec
+});
 
 fuzz_target!(|bytes: &[u8]| {
     check(&CODEC, bytes);
@@ -24,7 +31,8 @@ fn around(packets: &[u8]) -> Vec<u8> {
     let mut body = [&[0; 18], packets, &[0xD3, 0x14]].concat();
     let digest = Sha1::digest(&body);
     body.extend_from_slice(&digest);
-    let cipher = cfb_mode::Encryptor::<aes::Aes128>::new_from_slices(&key[..16], &[0; 16]).expect("16 bytes each");
+    let cipher =
+        cfb_mode::Encryptor::<aes::Aes128>::new_from_slices(&key[..16], &[0; 16]).expect("16 bytes each");
     cipher.encrypt(&mut body);
     let length = u32::try_from(body.len() + 1).expect("inputs are small").to_be_bytes();
     [&[0xC3, 4, 4, 7, 0, 2, 0xD2, 0xFF], &length[..], &[1], &body].concat()
