@@ -259,6 +259,12 @@ pub(crate) fn walk(
             "the audit log ends at entry {number}, not where the head says"
         )));
     }
+    let next = ChainKey::load(view)?;
+    if chain.is_some_and(|chain| chain.key != next.key) {
+        return Err(VaultError::tampered(
+            "the key of the next audit entry does not follow from the auditor's key",
+        ));
+    }
     Ok(())
 }
 

@@ -127,6 +127,16 @@ pub(crate) fn create(connection: &Connection) -> Result<(), VaultError> {
 
 /// Compares what the file says it is, and its whole schema, with what this version writes.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), VaultError> {
+    match compare(connection, path) {
+        // SQLite has many words for a schema that it cannot parse.
+        Err(VaultError::Sqlite(_)) => {
+            Err(VaultError::NotAVault { path: path.to_owned(), reason: "its tables cannot be read" })
+        }
+        other => other,
+    }
+}
+
+fn compare(connection: &Connection, path: &Path) -> Result<(), VaultError> {
     let refuse = |reason| Err(VaultError::NotAVault { path: path.to_owned(), reason });
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if number("application_id")? != APPLICATION_ID {

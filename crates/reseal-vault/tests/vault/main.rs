@@ -1,5 +1,6 @@
 //! The vault through its public face, on real files.
 
+mod agent;
 mod audit;
 mod backup;
 mod child;
