@@ -40,7 +40,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, EngineError> {
     };
     let (connection, synchronous) = open().doing("open the database file")?;
     if synchronous < 2 {
-        return Err(DatabaseError::protocol("open the database file", "it does not accept durable commits").into());
+        return Err(
+            DatabaseError::protocol("open the database file", "it does not accept durable commits").into()
+        );
     }
     Ok(connection)
 }
@@ -113,9 +115,7 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for rusqlite::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, EngineError> {
-        self.map_err(|error| {
-            DatabaseError::reported(doing, code_of(&error), message_of(&error)).into()
-        })
+        self.map_err(|error| DatabaseError::reported(doing, code_of(&error), message_of(&error)).into())
     }
 }
 

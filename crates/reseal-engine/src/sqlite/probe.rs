@@ -41,7 +41,8 @@ fn probe_columns(
 ) -> Result<(), EngineError> {
     for (index, column) in job.plan.columns.iter().enumerate() {
         let cells = &sample.columns[index];
-        let Some(row) = (0..cells.len()).find(|row| cells.get(*row).is_some_and(|value| !value.is_empty())) else {
+        let Some(row) = (0..cells.len()).find(|row| cells.get(*row).is_some_and(|value| !value.is_empty()))
+        else {
             continue;
         };
         let rowid = sample.locators[row].cast_signed();
@@ -59,7 +60,12 @@ fn probe_columns(
             }
         }
         facts.widths[index] = probe.width()?;
-        if let Some(constraint) = job.codecs[index].new_prefix().map(|prefix| probe.refuses(prefix, facts.widths[index])).transpose()?.flatten() {
+        if let Some(constraint) = job.codecs[index]
+            .new_prefix()
+            .map(|prefix| probe.refuses(prefix, facts.widths[index]))
+            .transpose()?
+            .flatten()
+        {
             facts.refusals.push(refuse_check(constraint));
         }
     }

@@ -35,8 +35,13 @@ pub(super) fn all(connection: &Connection, job: &Job) -> Result<Vec<QuarantineRe
     let rows = statement.query_map([job.plan.run.0], |row| {
         let reason: String = row.get(3)?;
         let (relation, column, row_key, value_mac) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(4)?);
-        Ok(Reason::from_code(&reason)
-            .map(|reason| QuarantineRecord { relation, column, row_key, reason, value_mac }))
+        Ok(Reason::from_code(&reason).map(|reason| QuarantineRecord {
+            relation,
+            column,
+            row_key,
+            reason,
+            value_mac,
+        }))
     });
     let unknown = EngineError::Damaged("a quarantined value has an unknown reason");
     let found: Vec<_> = rows.doing(DOING)?.collect::<rusqlite::Result<_>>().doing(DOING)?;

@@ -31,7 +31,7 @@ pub(super) fn ranges(
 ) -> Result<Vec<ScanRange>, EngineError> {
     let Some((first, last)) = bounds(connection, table)? else { return Ok(Vec::new()) };
     let rowids = i128::from(last) - i128::from(first) + 1;
-    let step = SPAN_ROWIDS.max(rowids.div_ceil(SPANS_MAX));
+    let step = SPAN_ROWIDS.max((rowids + SPANS_MAX - 1) / SPANS_MAX);
     let start = |span: i128| i128::from(first) + span * step;
     let range = |span: i128| {
         let end = start(span + 1).min(i128::from(last) + 1) - 1;
@@ -185,7 +185,8 @@ impl<'a> Reader<'a> {
                 cells.push(number);
                 self.bytes += 8;
             }
-            (KeyCells::Text(cells), ValueRef::Text(bytes)) | (KeyCells::Bytes(cells), ValueRef::Blob(bytes)) => {
+            (KeyCells::Text(cells), ValueRef::Text(bytes))
+            | (KeyCells::Bytes(cells), ValueRef::Blob(bytes)) => {
                 cells.push(Some(bytes));
                 self.bytes += bytes.len();
             }

@@ -29,7 +29,11 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS reseal_quarantine (
         run_id BLOB NOT NULL, relation TEXT NOT NULL, column_name TEXT NOT NULL, row_key BLOB NOT NULL,
         reason TEXT NOT NULL, value_mac BLOB NOT NULL,
-        PRIMARY KEY (run_id, relation, column_name, row_key)
+        PRIMARY KEY (run_id, relation, column_name, row_key, value_mac)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS reseal_column (
+        relation TEXT NOT NULL, column_name TEXT NOT NULL, column_id BLOB NOT NULL,
+        PRIMARY KEY (relation, column_name)
     ) WITHOUT ROWID;";
 
 /// A run as the file keeps it.
@@ -73,6 +77,7 @@ impl RunRow {
 /// Makes the run's record, or finds it.
 pub(super) fn enter(connection: &Connection, job: &Job, relation: &str) -> Result<Standing, EngineError> {
     make_tables(connection)?;
+    record_columns(connection, job, relation)?;
     if let Some(row) = find(connection, job)? {
         if row.relation != relation {
             return Err(EngineError::Conflict(format!("run {} belongs to {}", job.plan.run, row.relation)));
@@ -141,12 +146,31 @@ fn make_tables(connection: &Connection) -> Result<(), EngineError> {
         .map(drop)
 }
 
+/// Keeps the ids of the columns beside them: values of a column are bound to one id for ever.
+fn record_columns(connection: &Connection, job: &Job, relation: &str) -> Result<(), EngineError> {
+    let sql = "INSERT INTO reseal_column (relation, column_name, column_id) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET column_id = column_id RETURNING column_id = ?3";
+    for column in &job.plan.columns {
+        let fields = params![relation, column.name, column.id.0];
+        let same: bool = connection.query_row(sql, fields, |row| row.get(0)).doing("record the columns")?;
+        if !same {
+            return Err(EngineError::Conflict(format!(
+                "the file knows column `{}` by another column id than the plan",
+                column.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn check_version(connection: &Connection) -> Result<(), EngineError> {
     let sql = "SELECT version FROM reseal_version";
     let found = connection.query_row(sql, [], |row| row.get(0)).optional().doing("look for earlier runs")?;
     match found {
         Some(VERSION) => Ok(()),
-        _ => Err(EngineError::Conflict("another version of reseal made the tables reseal_… of this file".into())),
+        _ => Err(EngineError::Conflict(
+            "another version of reseal made the tables reseal_… of this file".into(),
+        )),
     }
 }
 

@@ -71,8 +71,10 @@ impl SqliteSession {
         &mut self,
         mut work: impl FnMut(&Connection, &Job) -> Result<T, EngineError> + Send,
     ) -> Result<T, EngineError> {
-        self.patiently(|session| in_transaction(&session.connection, |connection| work(connection, &session.job)))
-            .await
+        self.patiently(|session| {
+            in_transaction(&session.connection, |connection| work(connection, &session.job))
+        })
+        .await
     }
 
     /// Ends a transaction that a cancelled call left open.

@@ -54,7 +54,8 @@ pub(super) fn all(connection: &Connection, job: &Job) -> Result<Vec<SealedSpan>,
 
 /// Takes every lease of the run away.
 pub(super) fn take_over(connection: &Connection, job: &Job) -> Result<(), EngineError> {
-    let sql = "UPDATE reseal_span SET lease = NULL, lease_until = NULL WHERE run_id = ?1 AND lease IS NOT NULL";
+    let sql =
+        "UPDATE reseal_span SET lease = NULL, lease_until = NULL WHERE run_id = ?1 AND lease IS NOT NULL";
     connection.execute(sql, [job.plan.run.0]).doing("take over the spans").map(drop)
 }
 
@@ -73,8 +74,9 @@ pub(super) fn claim(
         prepare(connection, &sql)?.query_row(params![job.plan.run.0, pass], parse).optional().doing(DOING)?;
     let Some(span) = found else {
         let sql = "SELECT EXISTS (SELECT 1 FROM reseal_span WHERE run_id = ?1 AND pass = ?2 AND next < hi)";
-        let open: bool =
-            prepare(connection, sql)?.query_row(params![job.plan.run.0, pass], |row| row.get(0)).doing(DOING)?;
+        let open: bool = prepare(connection, sql)?
+            .query_row(params![job.plan.run.0, pass], |row| row.get(0))
+            .doing(DOING)?;
         return Ok(if open { Claim::Busy } else { Claim::Done });
     };
     let span = span.open(job.plan.run, &job.keys)?;
@@ -142,7 +144,13 @@ fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<
 }
 
 fn fence<'a>(job: &'a Job, lease: &'a Lease) -> impl rusqlite::Params + use<'a> {
-    (job.plan.run.0, lease.span.pass, lease.span.number.cast_signed(), lease.token, lease.span.seq.cast_signed())
+    (
+        job.plan.run.0,
+        lease.span.pass,
+        lease.span.number.cast_signed(),
+        lease.token,
+        lease.span.seq.cast_signed(),
+    )
 }
 
 fn parse(row: &Row<'_>) -> rusqlite::Result<SealedSpan> {

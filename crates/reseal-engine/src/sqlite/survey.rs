@@ -164,9 +164,8 @@ fn warn(
     };
     facts.warnings.extend(table.triggers.iter().map(trigger));
     for column in &job.plan.columns {
-        let covers = |name: &Option<String>| {
-            name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&column.name))
-        };
+        let covers =
+            |name: &Option<String>| name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&column.name));
         let indexes = table.indexes.iter().filter(|index| index.columns.iter().any(covers));
         facts.warnings.extend(indexes.map(|index| Warning::Index {
             index: index.name.clone(),
@@ -187,8 +186,7 @@ fn warn(
 /// Rows by estimate, and bytes of the file.
 fn size(connection: &Connection, table: &Table) -> Result<(u64, u64), EngineError> {
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?1)", quoted(&table.name));
-    let counted: i64 =
-        connection.query_row(&sql, [COUNTED_MAX], |row| row.get(0)).doing("count the rows")?;
+    let counted: i64 = connection.query_row(&sql, [COUNTED_MAX], |row| row.get(0)).doing("count the rows")?;
     let spread = match read::bounds(connection, table)? {
         Some((first, last)) => (i128::from(last) - i128::from(first) + 1) as u64,
         None => 0,

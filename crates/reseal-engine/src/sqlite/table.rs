@@ -260,9 +260,8 @@ fn read_indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<In
         .prepare("SELECT name, \"unique\", partial, origin = 'pk' FROM pragma_index_list(?1) ORDER BY seq")?;
     let mut columns =
         connection.prepare("SELECT name FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
-    let rows = list.query_map([table], |row| {
-        Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-    })?;
+    let rows =
+        list.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     rows.map(|row| {
         let (name, unique, partial, primary) = row?;
         let columns = columns.query_map([&name], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -281,7 +280,8 @@ fn read_triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<S
 fn rowid_column(columns: &[Column], indexes: &[Index]) -> Option<String> {
     let mut primary = columns.iter().filter(|column| column.primary > 0);
     let only = primary.next().filter(|_| primary.next().is_none())?;
-    let is_rowid = only.declared.eq_ignore_ascii_case("INTEGER") && !indexes.iter().any(|index| index.primary);
+    let is_rowid =
+        only.declared.eq_ignore_ascii_case("INTEGER") && !indexes.iter().any(|index| index.primary);
     is_rowid.then(|| only.name.clone())
 }
 

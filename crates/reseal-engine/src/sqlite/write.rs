@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use reseal_formats::ColumnType;
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
 
 use super::connection::{Doing, quoted};
@@ -61,7 +61,11 @@ impl Types {
     }
 
     fn value(self, column: usize, bytes: &[u8]) -> ToSqlOutput<'_> {
-        ToSqlOutput::Borrowed(if self.is_text(column) { ValueRef::Text(bytes) } else { ValueRef::Blob(bytes) })
+        ToSqlOutput::Borrowed(if self.is_text(column) {
+            ValueRef::Text(bytes)
+        } else {
+            ValueRef::Blob(bytes)
+        })
     }
 }
 
@@ -101,7 +105,7 @@ impl Writer<'_> {
         let batch = self.batch.batch();
         let mut values: Vec<ToSqlOutput<'_>> =
             columns_of(change).map(|column| types.value(column, self.sealed(column, index))).collect();
-        values.push(Value::Integer(batch.locators[row].cast_signed()).into());
+        values.push(ToSqlOutput::Borrowed(ValueRef::Integer(batch.locators[row].cast_signed())));
         values.extend(batch.keys.iter().map(|key| key_value(key, row)));
         for column in columns_of(change) {
             values.push(ToSqlOutput::Borrowed(ValueRef::Text(types.name(column).as_bytes())));
@@ -123,12 +127,8 @@ impl Writer<'_> {
         let names: Vec<String> = self.job.column_names().map(quoted).collect();
         let keys = self.job.plan.key.iter().map(|key| (key_expression(&key.name, key.kind), key.kind));
         let sets: Vec<String> = columns_of(change).map(|column| format!("{} = ?", names[column])).collect();
-        let mut sql = format!(
-            "UPDATE {} SET {} WHERE {} = ?",
-            quoted(&self.table.name),
-            sets.join(", "),
-            self.rowid
-        );
+        let mut sql =
+            format!("UPDATE {} SET {} WHERE {} = ?", quoted(&self.table.name), sets.join(", "), self.rowid);
         for (key, kind) in keys.clone() {
             let collation = if kind == KeyType::Integer { "" } else { " COLLATE BINARY" };
             // Writing to a String cannot fail.
@@ -169,7 +169,9 @@ impl Writer<'_> {
         let what = match found {
             Ok(found) => match columns_of(change).find(|c| found.is_text(*c) != types.is_text(*c)) {
                 None => return Ok(()),
-                Some(column) => format!("type of column `{}`, row {rowid}", self.job.plan.columns[column].name),
+                Some(column) => {
+                    format!("type of column `{}`, row {rowid}", self.job.plan.columns[column].name)
+                }
             },
             Err(Difference::Key) => format!("key of row {rowid}"),
             Err(Difference::Column(column)) => {
