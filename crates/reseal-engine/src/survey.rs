@@ -30,6 +30,17 @@ pub struct TableFacts {
     pub longest: Vec<u64>,
 }
 
+/// What a run would cost, by rule of thumb.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Seconds, at the speed of two shared cores.
+    pub seconds: u64,
+    /// Bytes of write-ahead log.
+    pub wal_bytes: u64,
+    /// Bytes by which the table grows until old row versions are cleaned up.
+    pub bloat_bytes: u64,
+}
+
 /// A survey of the target of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -47,6 +58,7 @@ impl Survey {
         sample: Batch,
     ) -> Result<Self, EngineError> {
         judge_formats(job, &mut facts);
+        judge_widths(job, &mut facts)?;
         let census = census_on_pool(job.clone(), sample, Look::OldFirst).await?;
         for (name, column) in job.column_names().zip(&census.columns) {
             let opened = column.old + column.new;
@@ -58,6 +70,13 @@ impl Survey {
             }
         }
         Ok(Self { facts, census })
+    }
+
+    /// What the run would cost.
+    pub fn estimate(&self) -> Estimate {
+        // Measured: 150,000 rows a second on two cores, 800 bytes of log for rows of 250 bytes.
+        let TableFacts { rows, bytes, .. } = self.facts;
+        Estimate { seconds: rows / 150_000 + 1, wal_bytes: rows * 550 + bytes, bloat_bytes: bytes }
     }
 
     /// The reasons not to start.
@@ -80,4 +99,22 @@ fn judge_formats(job: &Job, facts: &mut TableFacts) {
             facts.warnings.push(Warning::FullRead(name.into()));
         }
     }
+}
+
+/// Limited columns must take the longest value in its new form.
+fn judge_widths(job: &Job, facts: &mut TableFacts) -> Result<(), EngineError> {
+    for (index, column) in job.plan.columns.iter().enumerate() {
+        let (Some(limit), longest) = (facts.widths[index], facts.longest[index]) else { continue };
+        let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+        let needed = column
+            .from
+            .spec
+            .grown_len(&column.to.spec, column.column_type, longest)
+            .map_err(|error| EngineError::Plan(format!("column `{}`: {error}", column.name)))?;
+        let needed = needed as u64;
+        if needed > limit {
+            facts.refusals.push(Refusal::TooNarrow { column: column.name.clone(), limit, needed });
+        }
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use common::*;
 async fn run_rewrites_every_row_and_proves_it() {
     let database = Database::start().await;
     for (name, way) in
-        [("gcm", Way::GcmToGcm), ("envelope", Way::GcmToEnvelope), ("row_bound", Way::GcmToRowEnvelope)]
+        [("gcm", Way::SameFormat), ("envelope", Way::Envelope), ("row_bound", Way::RowEnvelope)]
     {
         let plan = plan(name, way);
         load(&database, &plan, 5_000).await;

@@ -1,52 +1,169 @@
-//! The way to a server: connection strings, passwords, TLS.
+//! The way to a server: addresses, passwords, and which kinds of connection are tried.
+
+use std::net::IpAddr;
+use std::time::Duration;
 
 use reseal_crypto::SecretBytes;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::config::{Host, SslMode as DriverMode};
+use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::address::{Address, SslMode, malformed};
 use super::sql::reduce;
-use crate::error::EngineError;
+use super::tls::{Trust, connector};
+use crate::error::{DatabaseError, EngineError};
 
 const CONNECTING: &str = "connect to Postgres";
+/// Where libpq looks for a socket on Debian, if no host is named.
+const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a database is and how to get in.
 #[derive(Clone)]
 pub struct PostgresTarget {
     config: Config,
+    mode: SslMode,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl PostgresTarget {
     /// Reads a URL or a connection string as libpq takes them; the password may come apart from it.
     ///
+    /// Without `sslmode`: `verify-full` for a TCP host that is not loopback, `prefer` for loopback, none on sockets.
+    /// Without `sslrootcert`, certificates are verified against the system's roots.
+    ///
     /// # Errors
     ///
-    /// [`EngineError::Plan`] if it is not one. The message does not repeat it.
+    /// [`EngineError::Plan`] if it is not an address or TLS cannot be set up. The message does not repeat the address.
     pub fn parse(address: &str, password: Option<&SecretBytes>) -> Result<Self, EngineError> {
-        let mut config: Config = address
-            .parse()
-            .map_err(|_| EngineError::Plan("not a Postgres URL or connection string".into()))?;
+        let address = Address::split(address)?;
+        let mut config: Config = address.driver.parse().map_err(|_| malformed())?;
+        if config.get_hosts().is_empty() {
+            config.host_path(SOCKET_DIRECTORY);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
         if let Some(password) = password {
             // EXPOSE: the driver keeps the password to log in again.
             config.password(password.expose());
         }
-        Ok(Self { config })
+        let mode = address.ssl_mode.unwrap_or_else(|| default_mode(&config));
+        let trust = Trust::of(mode, address.root_cert.is_some());
+        let tls = match mode {
+            SslMode::Disable => None,
+            _ => Some(connector(trust, address.root_cert.as_deref())?),
+        };
+        Ok(Self { config, mode, tls })
     }
 
     /// Connects; the connection is driven by a task of its own.
     pub(super) async fn connect(&self, application: &str) -> Result<Client, EngineError> {
         let mut config = self.config.clone();
         config.application_name(application);
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| reduce(CONNECTING, error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %reduce("keep the connection", error), "connection ended");
+        let Some(tls) = &self.tls else { return plain(&config).await };
+        match self.mode {
+            SslMode::Disable => plain(&config).await,
+            SslMode::Allow => match plain(&config).await {
+                Err(error) if refused_without_tls(&error) => {
+                    encrypted(&config, DriverMode::Require, tls).await
+                }
+                other => other,
+            },
+            SslMode::Prefer => match encrypted(&config, DriverMode::Prefer, tls).await {
+                // libpq, too, goes on in clear where the handshake or the server's rules stand against TLS.
+                Err(EngineError::Database(error)) if error.code.is_none() || error.has_code("28000") => {
+                    plain(&config).await
+                }
+                other => other,
+            },
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                encrypted(&config, DriverMode::Require, tls).await
             }
-        });
-        Ok(client)
+        }
     }
 }
 
 impl std::fmt::Debug for PostgresTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresTarget").finish_non_exhaustive()
+        f.debug_struct("PostgresTarget").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+fn default_mode(config: &Config) -> SslMode {
+    let hosts = config.get_hosts();
+    let is_remote = |host: &Host| matches!(host, Host::Tcp(name) if !is_loopback(name));
+    match hosts {
+        _ if hosts.iter().any(is_remote) => SslMode::VerifyFull,
+        _ if hosts.iter().any(|host| matches!(host, Host::Tcp(_))) => SslMode::Prefer,
+        _ => SslMode::Disable,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// 28000: the server's rules have no entry for a connection in clear.
+fn refused_without_tls(error: &EngineError) -> bool {
+    matches!(error, EngineError::Database(error) if error.has_code("28000"))
+}
+
+async fn plain(config: &Config) -> Result<Client, EngineError> {
+    let mut config = config.clone();
+    config.ssl_mode(DriverMode::Disable);
+    let (client, connection) = config.connect(NoTls).await.map_err(connecting)?;
+    drive(connection);
+    Ok(client)
+}
+
+async fn encrypted(
+    config: &Config,
+    mode: DriverMode,
+    tls: &MakeRustlsConnect,
+) -> Result<Client, EngineError> {
+    let mut config = config.clone();
+    config.ssl_mode(mode);
+    let (client, connection) = config.connect(tls.clone()).await.map_err(connecting)?;
+    drive(connection);
+    Ok(client)
+}
+
+fn drive<S>(connection: Connection<Socket, S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %reduce("keep the connection", error), "connection ended");
+        }
+    });
+}
+
+fn connecting(error: tokio_postgres::Error) -> DatabaseError {
+    reduce(CONNECTING, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, mode: SslMode) {
+        let password = SecretBytes::copy_from(b"canary");
+        let target = PostgresTarget::parse(address, Some(&password)).expect("parses");
+        assert_eq!(target.mode, mode);
+        assert!(!format!("{target:?}").contains("canary"));
+    }
+
+    #[test]
+    fn remote_hosts_are_verified_by_default() {
+        check("postgresql://u@127.0.0.1/db", SslMode::Prefer);
+        check("postgresql://u@localhost/db", SslMode::Prefer);
+        check("host=/tmp user=u", SslMode::Disable);
+        check("user=u", SslMode::Disable);
+        check("postgresql://u@db.example.com/db?sslmode=prefer", SslMode::Prefer);
+        let config: Config = "host=db.example.com,localhost user=u".parse().expect("parses");
+        assert_eq!(default_mode(&config), SslMode::VerifyFull);
     }
 }

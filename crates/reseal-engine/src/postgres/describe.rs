@@ -1,10 +1,11 @@
 //! What a plan needs to know of a table before there is a job: its name, its key, the types of its columns.
 
 use reseal_formats::ColumnType;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::connect::PostgresTarget;
-use super::sql::{BEGIN_READ, reduce};
+use super::sql::{BEGIN_READ, quoted, reduce};
 use crate::error::EngineError;
 use crate::finding::Refusal;
 use crate::plan::{KeyColumn, KeyType, TableName};
@@ -22,27 +23,6 @@ pub struct TableShape {
     pub columns: Vec<ColumnType>,
 }
 
-/// The key columns of a table in their order: of the primary key, or else of the first unique index over plain columns
-/// that cannot be NULL.
-const KEY: &str = "
-    SELECT a.attname::text, coalesce(nullif(t.typbasetype, 0), t.oid)::oid
-      FROM (SELECT i.indrelid, i.indkey
-              FROM pg_index i
-             WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-               AND NOT EXISTS (SELECT 1 FROM pg_attribute n
-                                WHERE n.attrelid = i.indrelid AND n.attnum = ANY (i.indkey::int2[])
-                                  AND NOT n.attnotnull)
-             ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1) AS best
-      CROSS JOIN LATERAL unnest(best.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
-      JOIN pg_attribute a ON a.attrelid = best.indrelid AND a.attnum = k.attnum
-      JOIN pg_type t ON t.oid = a.atttypid
-     ORDER BY k.place";
-
-const COLUMN: &str = "
-    SELECT coalesce(nullif(t.typbasetype, 0), t.oid)::oid, format_type(a.atttypid, a.atttypmod)
-      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-     WHERE a.attrelid = $1 AND a.attname = $2::text::name AND a.attnum > 0 AND NOT a.attisdropped";
-
 /// Reads the shape of a table.
 ///
 /// # Errors
@@ -55,55 +35,84 @@ pub async fn describe(
     columns: &[String],
 ) -> Result<TableShape, EngineError> {
     let client = target.connect("reseal").await?;
-    let failed = |error| EngineError::from(reduce(DESCRIBING, error));
-    client.batch_execute(BEGIN_READ).await.map_err(failed)?;
-    let found = client
-        .query_typed(
-            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE n.nspname = $1::text::name AND c.relname = $2::text::name AND c.relkind IN ('r', 'p', 'f', 'v', 'm')",
-            &[(&wanted.schema, Type::TEXT), (&wanted.name, Type::TEXT)],
-        )
-        .await
-        .map_err(failed)?;
-    let Some(row) = found.first() else {
+    client.batch_execute(BEGIN_READ).await.map_err(|error| reduce(DESCRIBING, error))?;
+    let relation = format!("{}.{}", quoted(&wanted.schema), quoted(&wanted.name));
+    let known = rows(&client, "SELECT to_regclass($1) IS NOT NULL", &[(&relation, Type::TEXT)]).await?;
+    if !known.first().is_some_and(|row| row.get(0)) {
         return Err(EngineError::Refused(vec![Refusal::NoTable(wanted.to_string())]));
-    };
-    let relation: u32 = row.get(0);
-    let keys = client.query_typed(KEY, &[(&relation, Type::OID)]).await.map_err(failed)?;
-    let key = keys.iter().map(|row| KeyColumn { name: row.get(0), kind: key_type(row.get(1)) }).collect();
+    }
+    let key = key_columns(&client, &relation).await?;
     let mut types = Vec::with_capacity(columns.len());
     for column in columns {
-        let found = client
-            .query_typed(COLUMN, &[(&relation, Type::OID), (column, Type::TEXT)])
-            .await
-            .map_err(failed)?;
-        let row =
-            found.first().ok_or_else(|| EngineError::Refused(vec![Refusal::NoColumn(column.clone())]))?;
-        types.push(column_type(column, row.get(0), row.get(1))?);
+        types.push(type_of_column(&client, &relation, column).await?);
     }
-    client.batch_execute("COMMIT").await.map_err(failed)?;
     Ok(TableShape { table: wanted.clone(), key, columns: types })
 }
 
-fn column_type(column: &str, oid: u32, shown: &str) -> Result<ColumnType, EngineError> {
-    match Type::from_oid(oid) {
-        Some(Type::BYTEA) => Ok(ColumnType::Bytes),
-        Some(Type::TEXT | Type::VARCHAR) => Ok(ColumnType::Text),
-        // Extensions have no fixed number.
-        _ if shown == "citext" || shown.ends_with(".citext") => Ok(ColumnType::Text),
-        _ => Err(EngineError::Refused(vec![Refusal::ColumnType {
-            column: column.into(),
-            found: shown.into(),
-        }])),
-    }
+/// The columns of the best key: unique, valid, whole, without expressions or NULLs; the primary key first.
+pub(super) async fn key_columns(client: &Client, relation: &str) -> Result<Vec<KeyColumn>, EngineError> {
+    let found = rows(client, KEY, &[(&relation, Type::TEXT)]).await?;
+    let column = |row: &Row| KeyColumn { name: row.get(0), kind: key_type(row.get(1)) };
+    Ok(found.iter().map(column).collect())
 }
 
-fn key_type(oid: u32) -> KeyType {
-    match Type::from_oid(oid) {
-        Some(Type::INT2 | Type::INT4 | Type::INT8) => KeyType::Integer,
-        Some(Type::TEXT | Type::VARCHAR) => KeyType::Text,
-        Some(Type::BYTEA) => KeyType::Bytes,
-        Some(Type::UUID) => KeyType::Uuid,
+/// How a type enters the row key.
+pub(super) fn key_type(type_name: &str) -> KeyType {
+    match type_name {
+        "smallint" | "integer" | "bigint" => KeyType::Integer,
+        "bytea" => KeyType::Bytes,
+        "uuid" => KeyType::Uuid,
+        _ if is_text(type_name) => KeyType::Text,
         _ => KeyType::Other,
     }
 }
+
+/// How a type holds ciphertext, if it can. Not `char(n)`, which pads.
+pub(super) fn column_type(type_name: &str) -> Option<ColumnType> {
+    match type_name {
+        "bytea" => Some(ColumnType::Bytes),
+        _ if is_text(type_name) => Some(ColumnType::Text),
+        _ => None,
+    }
+}
+
+/// An extension's type is shown with the schema it was made in.
+fn is_text(type_name: &str) -> bool {
+    matches!(type_name, "text" | "character varying") || type_name.ends_with(".citext")
+}
+
+async fn type_of_column(client: &Client, relation: &str, column: &str) -> Result<ColumnType, EngineError> {
+    let found = rows(client, COLUMN, &[(&relation, Type::TEXT), (&column, Type::TEXT)]).await?;
+    let refused = |refusal| EngineError::Refused(vec![refusal]);
+    let row = found.first().ok_or_else(|| refused(Refusal::NoColumn(column.into())))?;
+    let type_name: String = row.get(0);
+    column_type(&type_name)
+        .ok_or_else(|| refused(Refusal::ColumnType { column: column.into(), found: type_name }))
+}
+
+async fn rows(
+    client: &Client,
+    statement: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, EngineError> {
+    Ok(client.query_typed(statement, parameters).await.map_err(|error| reduce(DESCRIBING, error))?)
+}
+
+const KEY: &str = "
+    SELECT a.attname::text, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)
+      FROM (SELECT i.indrelid, (i.indkey::int2[])[0:i.indnkeyatts - 1] AS attnums
+              FROM pg_index i
+             WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate
+               AND i.indpred IS NULL AND i.indexprs IS NULL
+               AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = i.indrelid AND NOT n.attnotnull
+                                  AND n.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+             ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS best
+     CROSS JOIN LATERAL unnest(best.attnums) WITH ORDINALITY AS k (attnum, place)
+      JOIN pg_attribute a ON a.attrelid = best.indrelid AND a.attnum = k.attnum
+      JOIN pg_type t ON t.oid = a.atttypid
+     ORDER BY k.place";
+
+const COLUMN: &str = "
+    SELECT format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped";

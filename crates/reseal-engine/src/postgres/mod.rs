@@ -4,7 +4,9 @@
 //! one `UPDATE … FROM unnest(…)` per batch. State stands in schema `reseal` of the target database. Every setting is
 //! `SET LOCAL` in its transaction and no statement is named, so a transaction pooler in between does no harm.
 
+mod address;
 mod arrays;
+mod catalog;
 mod connect;
 mod copy;
 mod describe;
@@ -15,6 +17,7 @@ mod snapshot;
 mod sql;
 mod state;
 mod survey;
+mod tls;
 mod write;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use super::copy::{Collector, block_start};
 use super::session::PostgresSession;
+use super::sql::{BEGIN_READ, reduce};
 use crate::batch::{Batch, Position};
 use crate::error::EngineError;
 use crate::ledger::ScanRange;
@@ -14,37 +15,62 @@ const SAMPLE_ROWS: usize = 16;
 
 impl PostgresSession {
     pub(super) async fn survey_table(&mut self) -> Result<(TableFacts, Batch), EngineError> {
-        let leaves = self.load_leaves().await?;
-        let facts = TableFacts {
-            leaves: leaves.iter().map(|leaf| leaf.name.clone()).collect(),
+        let mut facts = TableFacts {
             widths: vec![None; self.job.plan.columns.len()],
             longest: vec![0; self.job.plan.columns.len()],
             ..TableFacts::default()
         };
-        let sample = self.sample().await?;
+        self.client.batch_execute(BEGIN_READ).await.map_err(|error| reduce("look at the table", error))?;
+        let judged = self.judge(&mut facts).await;
+        let end = if judged.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        self.client.batch_execute(end).await.map_err(|error| reduce("look at the table", error))?;
+        judged?;
+        // What is refused is not read: it may not even be readable.
+        let sample = match facts.refusals.is_empty() {
+            true => self.sample().await?,
+            false => self.empty_batch(),
+        };
         Ok((facts, sample))
+    }
+
+    async fn judge(&mut self, facts: &mut TableFacts) -> Result<(), EngineError> {
+        self.judge_server(facts).await?;
+        if !self.judge_leaves(facts).await? {
+            return Ok(());
+        }
+        self.judge_key(facts).await?;
+        self.judge_dependents(facts).await?;
+        self.judge_company(facts).await?;
+        if facts.refusals.is_empty() {
+            self.judge_reading(facts).await?;
+            self.judge_columns(facts).await?;
+        }
+        Ok(())
     }
 
     /// Rows from places spread evenly over all leaves.
     async fn sample(&mut self) -> Result<Batch, EngineError> {
         let leaves = self.load_leaves().await?;
         let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
-        let mut sample = Collector::new(&self.job, 0, 0).finish(Position::default());
+        let mut sample = self.empty_batch();
         let limits = ReadLimits { rows: SAMPLE_ROWS, bytes: 4 << 20 };
         for leaf in leaves.iter().filter(|leaf| leaf.blocks > 0) {
-            let places = (SAMPLE_PLACES * leaf.blocks).div_ceil(blocks);
-            for place in 0..places.min(leaf.blocks) {
-                let start = leaf.blocks * place / places.min(leaf.blocks);
+            let places = (SAMPLE_PLACES * leaf.blocks).div_ceil(blocks).min(leaf.blocks);
+            for place in 0..places {
                 let range = ScanRange {
                     relation: leaf.name.clone(),
                     incarnation: leaf.filenode,
-                    lo: block_start(start),
-                    hi: block_start(leaf.blocks),
+                    lo: block_start(leaf.blocks * place / places),
+                    hi: block_start(leaf.blocks * (place + 1) / places),
                 };
                 let rows = self.read_rows(&range, &range.lo, limits, Filter::All).await?;
                 sample.append(rows);
             }
         }
         Ok(sample)
+    }
+
+    fn empty_batch(&self) -> Batch {
+        Collector::new(&self.job, 0, 0).finish(Position::default())
     }
 }

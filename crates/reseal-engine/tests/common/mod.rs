@@ -56,11 +56,11 @@ pub async fn connect(url: &str) -> Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Neither side names its key.
-    GcmToGcm,
+    SameFormat,
     /// The new side names its key.
-    GcmToEnvelope,
+    Envelope,
     /// The new side names its key and binds to the row.
-    GcmToRowEnvelope,
+    RowEnvelope,
 }
 
 pub const OLD: u64 = 1;
@@ -87,9 +87,9 @@ fn spec(json: &str) -> FormatSpec {
 pub fn sides(way: Way) -> (Side, Side) {
     let gcm = || spec(r#"{"format": "aes-gcm", "encoding": "raw"}"#);
     let to = match way {
-        Way::GcmToGcm => gcm(),
-        Way::GcmToEnvelope => spec(r#"{"format": "reseal"}"#),
-        Way::GcmToRowEnvelope => spec(r#"{"format": "reseal", "binding": "row"}"#),
+        Way::SameFormat => gcm(),
+        Way::Envelope => spec(r#"{"format": "reseal"}"#),
+        Way::RowEnvelope => spec(r#"{"format": "reseal", "binding": "row"}"#),
     };
     (Side { spec: gcm(), key: key_ref(OLD) }, Side { spec: to, key: key_ref(NEW) })
 }
