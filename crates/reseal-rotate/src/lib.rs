@@ -6,4 +6,8 @@
 //! vault ---------- keys -+
 //! ```
 
+pub mod columns;
+mod error;
 pub mod plan;
+
+pub use error::{ErrorKind, RotateError};

@@ -3,6 +3,8 @@
 use std::env;
 use std::path::PathBuf;
 
+use tokio::runtime::Runtime;
+
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -37,6 +39,15 @@ impl App {
         crate::log::start(global.verbose);
         let ui = Ui::new(global.json, global.quiet);
         Ok(Self { ui, signals: Signals::listen()?, global })
+    }
+
+    /// The runtime of commands that talk to databases.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no threads.
+    pub(crate) fn runtime(&self) -> Outcome<Runtime> {
+        Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
     }
 
     /// Who can be asked.

@@ -1,6 +1,8 @@
 //! The errors of the libraries as failures: an exit code and a hint for each.
 
+use reseal_engine::{EngineError, ErrorKind as EngineKind};
 use reseal_rotate::plan::PlanError;
+use reseal_rotate::{ErrorKind as RotateKind, RotateError};
 use reseal_vault::{ErrorKind, NameError, VaultError};
 
 use crate::exit::Exit;
@@ -62,6 +64,54 @@ impl From<PlanError> for Failure {
         match error.remedy() {
             Some(remedy) => failure.hint(remedy),
             None => failure,
+        }
+    }
+}
+
+impl From<RotateError> for Failure {
+    fn from(error: RotateError) -> Self {
+        let hint = error.hint();
+        let failure = match (error.kind(), error) {
+            (_, RotateError::Vault(error)) => error.into(),
+            (_, RotateError::Engine(error)) => error.into(),
+            (kind, error) => Self::from_error(kind.map_or(Exit::Failed, rotate_exit), &error),
+        };
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn rotate_exit(kind: RotateKind) -> Exit {
+    match kind {
+        RotateKind::Usage => Exit::Usage,
+        RotateKind::NotFound => Exit::NotFound,
+        RotateKind::Refused => Exit::Refused,
+        RotateKind::Conflict => Exit::Conflict,
+        RotateKind::Damaged => Exit::Damaged,
+        _ => Exit::Failed,
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let exit = match error.kind() {
+            EngineKind::Damaged => Exit::Damaged,
+            EngineKind::Conflict => Exit::Conflict,
+            EngineKind::Refused => Exit::Refused,
+            EngineKind::NeedsAttention => Exit::NeedsAttention,
+            EngineKind::Interrupted => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        match &error {
+            EngineError::Refused(refusals) => {
+                let causes = refusals.iter().map(ToString::to_string);
+                Self::new(exit, "refused; nothing was written").because(causes)
+            }
+            EngineError::Database(_) if exit == Exit::Failed => Self::from_error(exit, &error)
+                .hint("the state is kept: the same command goes on where this one stopped"),
+            _ => Self::from_error(exit, &error),
         }
     }
 }

@@ -57,6 +57,19 @@ impl Failure {
         self
     }
 
+    /// Adds causes, each on a line of its own.
+    #[must_use]
+    pub(crate) fn because(mut self, causes: impl IntoIterator<Item = String>) -> Self {
+        self.causes.extend(causes);
+        self
+    }
+
+    /// Gives it another exit code.
+    #[must_use]
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// The exit code of the process.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

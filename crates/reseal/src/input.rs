@@ -161,8 +161,8 @@ pub(crate) fn passphrase(bytes: SecretBytes) -> Outcome<Passphrase> {
 ///
 /// The file cannot be read, or is longer than a value may be.
 pub(crate) fn read_file(path: &Path) -> Outcome<SecretBytes> {
-    let open = || Ok(read_limited(File::open(path)?, &path.display().to_string())?);
-    open().map_err(|failure: Failure| failure.while_doing(format!("cannot read {}", path.display())))
+    let open = || read_limited(File::open(path)?, &path.display().to_string());
+    open().map_err(|failure| failure.while_doing(format!("cannot read {}", path.display())))
 }
 
 fn descriptor(number: u32) -> PathBuf {

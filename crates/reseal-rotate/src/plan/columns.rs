@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
+use reseal_formats::FormatSpec;
 use serde::Deserialize;
 
 use super::PlanFile;
 use super::error::Finding;
 use super::secrets::Strategy;
 use super::servers::Kind;
-/// How values of a column look.
-pub type FormatSpec = toml::Table;
 
 /// Encrypted columns.
 #[derive(Debug, Clone, Deserialize)]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use columns::{Columns, FormatSpec, Limits};
+pub use columns::{Columns, Limits};
 pub use error::PlanError;
 pub use people::{Evidence, Incident, Lock, MailServer, Notify, Occasion, Recipient, Records, Schedule};
 pub use places::{App, BringOver, Check, Command, Compose, Expect, Holds, LogExpect, Place, PlainFile};

@@ -1,6 +1,7 @@
 //! The command line: every command, flag and example, and nothing that acts.
 
 mod global;
+mod reencrypt;
 mod secrets;
 mod vault;
 
@@ -8,6 +9,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use global::{Global, Opener};
+pub(crate) use reencrypt::{ColumnsArg, ReencryptCommand, RunArgs};
 pub(crate) use secrets::{
     ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg,
     PutArgs, RevertArgs, ValueArgs, VersionArgs,
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// The log of every action, and its proof
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Re-encrypt database columns under a new key
+    #[command(subcommand)]
+    Reencrypt(ReencryptCommand),
     /// Print shell completions
     #[command(after_help = "Examples:\n  reseal completions bash > /etc/bash_completion.d/reseal\n  \
         reseal completions zsh > ~/.zfunc/_reseal")]

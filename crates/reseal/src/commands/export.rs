@@ -69,7 +69,7 @@ fn texts<'a>(values: &'a BTreeMap<String, &Secret>) -> Outcome<BTreeMap<&'a str,
 }
 
 /// The value as text; only a Kubernetes secret holds other bytes.
-fn text<'a>(secret: &'a Secret) -> Outcome<&'a str> {
+fn text(secret: &Secret) -> Outcome<&str> {
     // EXPOSE: an export is what was asked for.
     secret.value.expose_str().filter(|text| !text.contains('\0')).ok_or_else(|| {
         Failure::new(Exit::Refused, format!("the value of {} is no text", secret.name))

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod export;
 mod meta;
+mod reencrypt;
 mod secrets;
 mod vault;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Generate(args) => secrets::generate_value(app, &args),
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
+        Command::Reencrypt(command) => reencrypt::run(app, &command),
         Command::Completions { shell } => meta::completions(app, shell),
         Command::ExitCodes => meta::exit_codes(app),
         Command::AgentServe(args) => agent::serve(&args),

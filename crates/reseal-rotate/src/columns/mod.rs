@@ -1,0 +1,20 @@
+//! Re-encrypting columns: from a plan file and an open vault to a proved run.
+//!
+//! ```text
+//! plan + vault --prepare--> ColumnRun --survey--> Survey               nothing written
+//!                              |------begin--> frozen in the vault     the new key has a second copy
+//!                              |------drive--> proved                  the engine, as often as it takes
+//!                              `-----settle--> labels moved            pending is current, current is previous
+//! ```
+//!
+//! A run that was frozen goes on with what was frozen, whatever the plan file says by then.
+
+mod keys;
+mod record;
+mod run;
+mod second_copy;
+mod target;
+
+pub use record::{RecordState, RunRecord, records};
+pub use run::{ColumnRun, DriveOptions, Purpose};
+pub use second_copy::{SecondCopy, find_second_copy};

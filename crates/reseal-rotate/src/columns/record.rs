@@ -1,0 +1,186 @@
+//! What the vault remembers of a run: the frozen plan, the run's own key, and how far it came.
+
+use std::fmt;
+
+use reseal_crypto::SecretBytes;
+use reseal_engine::{Direction, RunKey, RunPlan};
+use reseal_vault::{Clock, Event, SystemClock, Timestamp, Vault};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::Purpose;
+use crate::error::RotateError;
+
+/// The kind of these records in the vault's journal.
+const KIND: &str = "column-run";
+
+/// How far a run came, as the vault knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordState {
+    /// Frozen, perhaps begun, not proved.
+    Active,
+    /// Proved: one snapshot held nothing old. The labels may still have to move.
+    Proved,
+    /// Proved, and the labels moved.
+    Settled,
+    /// Taken back by a rollback.
+    RolledBack,
+}
+
+impl RecordState {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Proved => "proved",
+            Self::Settled => "done",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
+/// A run as the vault keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Counts the runs of these columns, from 1.
+    pub number: u64,
+    /// The columns, by their name in the plan.
+    pub columns: String,
+    /// The server, by its name in the plan.
+    pub server: String,
+    /// What is written, frozen.
+    pub plan: RunPlan,
+    /// How far it came.
+    pub state: RecordState,
+    /// When it was frozen.
+    pub begun_at: Timestamp,
+    /// When it was proved or taken back.
+    pub ended_at: Option<Timestamp>,
+    run_key: KeptKey,
+}
+
+/// The run's own key. It is stored with the run, not derived: it survives a change of the vault key.
+#[derive(Clone)]
+struct KeptKey(RunKey);
+
+impl fmt::Debug for KeptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptKey")
+    }
+}
+
+impl Serialize for KeptKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // EXPOSE: sealed into the vault's journal.
+        serializer.serialize_str(&reseal_crypto::text::encode_key(self.0.expose()))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeptKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let key = reseal_crypto::text::decode_key(text.as_bytes());
+        key.map(|key| Self(RunKey::from_bytes(&key))).ok_or_else(|| D::Error::custom("not a run key"))
+    }
+}
+
+impl RunRecord {
+    /// A run that begins now.
+    pub(super) fn new(number: u64, columns: &str, server: &str, plan: RunPlan, run_key: RunKey) -> Self {
+        Self {
+            number,
+            columns: columns.to_owned(),
+            server: server.to_owned(),
+            plan,
+            state: RecordState::Active,
+            begun_at: SystemClock.now(),
+            ended_at: None,
+            run_key: KeptKey(run_key),
+        }
+    }
+
+    /// The run's own key.
+    pub(super) fn run_key(&self) -> &RunKey {
+        &self.run_key.0
+    }
+
+    /// The word for its direction.
+    pub fn kind(&self) -> &'static str {
+        match self.plan.direction {
+            Direction::Forward => "run",
+            Direction::Rollback => "rollback",
+        }
+    }
+
+    /// The secret whose versions are the keys, and the versions of the old and the new one.
+    pub fn keys(&self) -> Option<(&str, u64, u64)> {
+        let column = self.plan.columns.first()?;
+        Some((&column.from.key.secret, column.from.key.version, column.to.key.version))
+    }
+
+    /// Whether something is left to do for it: its proof, or the labels.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.state, RecordState::Active | RecordState::Proved)
+    }
+
+    /// Whether [`ColumnRun::prepare`](super::ColumnRun::prepare) takes it up for this purpose.
+    pub fn is_open(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Rollback => self.plan.direction == Direction::Forward || self.is_unfinished(),
+            Purpose::Verify => true,
+            Purpose::Look | Purpose::Run | Purpose::Resume => self.is_unfinished(),
+        }
+    }
+
+    /// Stores it, together with an audit entry.
+    pub(super) fn store(&self, vault: &mut Vault, event: Event) -> Result<(), RotateError> {
+        let id = self.plan.run.to_string();
+        let json = serde_json::to_vec(self).map_err(|_| RotateError::Record { run: id.clone() })?;
+        Ok(vault.journal_put(KIND, &id, &SecretBytes::new(json), event)?)
+    }
+
+    /// Stores that it ended.
+    pub(super) fn end(
+        &mut self,
+        vault: &mut Vault,
+        state: RecordState,
+        event: Event,
+    ) -> Result<(), RotateError> {
+        self.state = state;
+        self.ended_at.get_or_insert_with(|| SystemClock.now());
+        self.store(vault, event)
+    }
+
+    /// An event about it.
+    pub(super) fn event(&self, make: fn(&'static str) -> Event, action: &'static str) -> Event {
+        let event = make(action).of(&self.columns).run(self.plan.run.to_string());
+        match self.keys() {
+            Some((secret, old, new)) => event.detail(format!("{secret} version {old} to {new}")),
+            None => event,
+        }
+    }
+}
+
+/// Every run that the vault remembers, by columns, the oldest first.
+///
+/// # Errors
+///
+/// [`RotateError::Vault`]; [`RotateError::Record`] if one cannot be read.
+pub fn records(vault: &mut Vault) -> Result<Vec<RunRecord>, RotateError> {
+    let mut records = Vec::new();
+    for kept in vault.journal_list(KIND)? {
+        // EXPOSE: parsed into types that wipe themselves.
+        let record: RunRecord =
+            serde_json::from_slice(kept.bytes.expose()).map_err(|_| RotateError::Record { run: kept.id })?;
+        records.push(record);
+    }
+    records.sort_by(|a, b| (&a.columns, a.number).cmp(&(&b.columns, b.number)));
+    Ok(records)
+}
+
+/// The newest run of these columns.
+pub(super) fn latest(vault: &mut Vault, columns: &str) -> Result<Option<RunRecord>, RotateError> {
+    Ok(records(vault)?.into_iter().rfind(|record| record.columns == columns))
+}

@@ -1,0 +1,379 @@
+//! One `[columns.NAME]` joined with its run: looked at, begun, driven, settled.
+
+use std::sync::Arc;
+
+use reseal_crypto::random::OsRandom;
+use reseal_crypto::{KeyRef, Keyring};
+use reseal_engine::{
+    CancelToken, ColumnPlan, Direction, EngineError, Job, KeyColumn, Observer, Outcome, RunId, RunKey,
+    RunOptions, RunPlan, Side, Silent, Status, Survey, Verification,
+};
+use reseal_vault::{Event, SecretName, Vault};
+
+use super::keys;
+use super::record::{RecordState, RunRecord, latest};
+use super::second_copy::{SecondCopy, find_second_copy, waive};
+use super::target::Target;
+use crate::error::RotateError;
+use crate::plan::{Columns, Plan};
+
+/// What a run is prepared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look: at the unfinished run, else at what a new one would do, with or without a new key.
+    Look,
+    /// To re-encrypt: goes on with an unfinished run, else freezes a new one.
+    Run,
+    /// To go on with whatever is unfinished.
+    Resume,
+    /// To take the last run back: goes on with an unfinished rollback, else freezes one.
+    Rollback,
+    /// To check what stands there: the last run, or the current key where there was none.
+    Verify,
+}
+
+/// How the engine goes about it.
+pub struct DriveOptions {
+    /// Options of the engine.
+    pub run: RunOptions,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Is given the token that stops the run after the batches in flight.
+    pub on_start: Box<dyn FnOnce(CancelToken) + Send>,
+}
+
+impl std::fmt::Debug for DriveOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DriveOptions").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// Columns of the plan with the run that concerns them.
+#[derive(Debug)]
+pub struct ColumnRun {
+    record: RunRecord,
+    /// The forward run that a new rollback takes back.
+    forward: Option<RunRecord>,
+    is_stored: bool,
+    has_new_key: bool,
+    keyring: Keyring,
+    target: Target,
+}
+
+impl ColumnRun {
+    /// Finds or drafts the run of `name` and releases its keys. Changes nothing but the audit log, and draws the ids of
+    /// columns that have none.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::UnknownColumns`], [`RotateError::NoCurrentKey`], [`RotateError::NoPendingKey`],
+    /// [`RotateError::NoRun`], [`RotateError::Unfinished`], and those of vault and database.
+    pub async fn prepare(
+        plan: &Plan,
+        vault: &mut Vault,
+        name: &str,
+        purpose: Purpose,
+    ) -> Result<Self, RotateError> {
+        let Some(columns) = plan.columns(name) else {
+            let known = plan.column_names().map(str::to_owned).collect();
+            return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
+        };
+        let last = latest(vault, name)?;
+        match (purpose, last) {
+            (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
+                Self::draft_rollback(plan, vault, last)
+            }
+            (Purpose::Run, Some(last))
+                if last.is_unfinished() && last.plan.direction == Direction::Rollback =>
+            {
+                Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: "rollback" })
+            }
+            (_, Some(last)) if last.is_open(purpose) => Self::stored(plan, vault, last),
+            (Purpose::Resume, _) => {
+                Err(RotateError::NoRun { columns: name.to_owned(), what: "unfinished run" })
+            }
+            (Purpose::Rollback, _) => {
+                Err(RotateError::NoRun { columns: name.to_owned(), what: "run to take back" })
+            }
+            (Purpose::Look | Purpose::Run | Purpose::Verify, last) => {
+                let number = last.map_or(0, |last| last.number) + 1;
+                Self::draft(plan, vault, (name, columns), number, purpose).await
+            }
+        }
+    }
+
+    /// The run, frozen or about to be.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
+    /// Whether the run is frozen already.
+    pub fn is_begun(&self) -> bool {
+        self.is_stored
+    }
+
+    /// Whether there is a new key; a plan can be looked at without.
+    pub fn has_new_key(&self) -> bool {
+        self.has_new_key
+    }
+
+    /// Looks at the target and opens a sample of it. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Engine`].
+    pub async fn survey(&self) -> Result<Survey, RotateError> {
+        let engine = self.target.engine(self.job()?, RunOptions::default(), Arc::new(Silent));
+        Ok(engine.survey().await?)
+    }
+
+    /// Where the second copy of the new key is; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Vault`].
+    pub fn second_copy(&self, vault: &mut Vault) -> Result<Option<SecondCopy>, RotateError> {
+        match self.record.keys() {
+            Some((secret, _, new)) => find_second_copy(vault, secret, new),
+            None => Ok(None),
+        }
+    }
+
+    /// Freezes the run in the vault: durable when it returns, and the database has not heard of it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::NoSecondCopy`] if the new key is in no backup and `waiver` gives no reason.
+    pub fn begin(&mut self, vault: &mut Vault, waiver: Option<&str>) -> Result<(), RotateError> {
+        if self.is_stored {
+            return Ok(());
+        }
+        if self.record.plan.direction == Direction::Forward && self.second_copy(vault)?.is_none() {
+            let Some((secret, _, version)) = self.record.keys() else { return Ok(()) };
+            match waiver {
+                Some(reason) => waive(vault, secret, version, reason)?,
+                None => return Err(RotateError::NoSecondCopy { secret: secret.to_owned(), version }),
+            }
+        }
+        let event = self.record.event(Event::intent, self.action());
+        self.record.store(vault, event)?;
+        self.is_stored = true;
+        Ok(())
+    }
+
+    /// Runs the engine until the proof, or goes on with it, and records how it ended.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Engine`]; whatever it is, the same call goes on.
+    pub async fn drive(&mut self, vault: &mut Vault, options: DriveOptions) -> Result<Outcome, RotateError> {
+        let engine = self.target.engine(self.job()?, options.run, options.observer);
+        (options.on_start)(engine.cancel_token());
+        match engine.run().await {
+            Ok(outcome) => {
+                if self.record.state == RecordState::Active {
+                    let event = self.record.event(Event::done, self.action());
+                    self.record.end(vault, RecordState::Proved, event)?;
+                }
+                Ok(outcome)
+            }
+            Err(error) => {
+                vault.record_event(failed(&self.record, self.action(), &error))?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Moves the labels of the key, once every run of `plan` under it is proved: pending is current, or after a rollback
+    /// the old version is. Returns whether they stand where they should now.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Vault`].
+    pub fn settle(&mut self, plan: &Plan, vault: &mut Vault) -> Result<bool, RotateError> {
+        let Some((secret, old, new)) =
+            self.record.keys().map(|(secret, old, new)| (secret.to_owned(), old, new))
+        else {
+            return Ok(false);
+        };
+        let name: SecretName = secret.parse()?;
+        let labels = vault.show(&name)?.labels;
+        match self.record.plan.direction {
+            Direction::Forward if labels.current == Some(new) => {}
+            Direction::Forward => {
+                if !self.others_are_proved(plan, vault, &secret, new)? {
+                    return Ok(false);
+                }
+                vault.promote(&name)?;
+            }
+            // The old key of a rollback is the one that was new.
+            Direction::Rollback if labels.current == Some(old) => {
+                vault.revert(&name, new)?;
+            }
+            Direction::Rollback => {}
+        }
+        if let Some(mut forward) = self.forward.take().or(self.find_forward(vault)?) {
+            let event = forward.event(Event::done, "reencrypt undone");
+            forward.end(vault, RecordState::RolledBack, event)?;
+        }
+        if self.record.state == RecordState::Proved {
+            let event = self.record.event(Event::done, "labels moved");
+            self.record.end(vault, RecordState::Settled, event)?;
+        }
+        Ok(true)
+    }
+
+    /// Opens every value under one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Engine`].
+    pub async fn verify(&self, options: DriveOptions) -> Result<Verification, RotateError> {
+        let engine = self.target.engine(self.job()?, options.run, options.observer);
+        (options.on_start)(engine.cancel_token());
+        Ok(engine.verify().await?)
+    }
+
+    /// Where the run stands by its own account; `None` if the database does not know it.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Engine`].
+    pub async fn status(&self) -> Result<Option<Status>, RotateError> {
+        let engine = self.target.engine(self.job()?, RunOptions::default(), Arc::new(Silent));
+        Ok(engine.status().await?)
+    }
+
+    fn job(&self) -> Result<Job, EngineError> {
+        Job::new(self.record.plan.clone(), &self.keyring, self.record.run_key())
+    }
+
+    fn action(&self) -> &'static str {
+        match self.record.plan.direction {
+            Direction::Forward => "reencrypt",
+            Direction::Rollback => "reencrypt rollback",
+        }
+    }
+
+    fn stored(plan: &Plan, vault: &mut Vault, record: RunRecord) -> Result<Self, RotateError> {
+        let target = Target::of(plan, &record.server, vault)?;
+        let keyring = keys::release(vault, &record.plan)?;
+        Ok(Self { record, forward: None, is_stored: true, has_new_key: true, keyring, target })
+    }
+
+    fn draft_rollback(plan: &Plan, vault: &mut Vault, forward: RunRecord) -> Result<Self, RotateError> {
+        let reversed = forward.plan.reversed(RunId::generate(&OsRandom)?);
+        let run_key = RunKey::generate(&OsRandom)?;
+        let record = RunRecord::new(forward.number + 1, &forward.columns, &forward.server, reversed, run_key);
+        let drafted = Self::stored(plan, vault, record)?;
+        Ok(Self { forward: Some(forward), is_stored: false, ..drafted })
+    }
+
+    async fn draft(
+        plan: &Plan,
+        vault: &mut Vault,
+        (name, columns): (&str, &Columns),
+        number: u64,
+        purpose: Purpose,
+    ) -> Result<Self, RotateError> {
+        let secret: SecretName = plan.secret_name(&columns.key).parse()?;
+        let (old, new) = match (keys::labelled(vault, &secret), purpose) {
+            (Ok(pair), Purpose::Run | Purpose::Look) => (pair.old, Some(pair.new)),
+            (Err(error), Purpose::Run) => return Err(error),
+            (Err(RotateError::NoPendingKey { .. }) | Ok(_), _) => (keys::current(vault, &secret)?, None),
+            (Err(error), _) => return Err(error),
+        };
+        let target = Target::of(plan, &columns.server, vault)?;
+        let shape = target.describe(&target.table(&columns.table), &columns.columns).await?;
+        let to = match purpose {
+            // Without a run, values are what they were, under the key that they were under.
+            Purpose::Verify => &columns.from,
+            _ => columns.target(),
+        };
+        let new_ref = match (&new, purpose) {
+            (Some(new), _) => new.clone(),
+            (None, Purpose::Verify) => old.clone(),
+            (None, _) => KeyRef { version: vault.show(&secret)?.latest + 1, ..old.clone() },
+        };
+        let mut planned = Vec::with_capacity(columns.columns.len());
+        for (column, column_type) in columns.columns.iter().zip(shape.columns) {
+            planned.push(ColumnPlan {
+                name: column.clone(),
+                column_type,
+                id: vault.column_id(&columns.server, &shape.table.to_string(), column)?,
+                from: Side { spec: columns.from.clone(), key: old.clone() },
+                to: Side { spec: to.clone(), key: new_ref.clone() },
+            });
+        }
+        let frozen = RunPlan {
+            run: RunId::generate(&OsRandom)?,
+            direction: Direction::Forward,
+            supersedes: None,
+            table: shape.table,
+            key: ordered_key(columns, shape.key),
+            columns: planned,
+        };
+        let keyring = if new.is_none() && purpose == Purpose::Look {
+            let mut keyring = Keyring::default();
+            let material = vault.get_ref(&old)?.key_material();
+            keyring.insert(new_ref, keys::stand_in(to, &material)?)?;
+            keyring.insert(old, material)?;
+            keyring
+        } else {
+            keys::release(vault, &frozen)?
+        };
+        let record = RunRecord::new(number, name, &columns.server, frozen, RunKey::generate(&OsRandom)?);
+        Ok(Self { record, forward: None, is_stored: false, has_new_key: new.is_some(), keyring, target })
+    }
+
+    /// Whether every other columns of the plan under this key are proved under its new version too.
+    fn others_are_proved(
+        &self,
+        plan: &Plan,
+        vault: &mut Vault,
+        secret: &str,
+        new: u64,
+    ) -> Result<bool, RotateError> {
+        for name in plan.column_names().filter(|name| *name != self.record.columns) {
+            let shares = plan.columns(name).is_some_and(|columns| plan.secret_name(&columns.key) == secret);
+            if !shares {
+                continue;
+            }
+            let proved = latest(vault, name)?.is_some_and(|record| {
+                record.state != RecordState::Active
+                    && record.plan.direction == Direction::Forward
+                    && record.keys().is_some_and(|(_, _, version)| version == new)
+            });
+            if !proved {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The forward run that this rollback takes back, if it is not marked so yet.
+    fn find_forward(&self, vault: &mut Vault) -> Result<Option<RunRecord>, RotateError> {
+        let Some(run) = self.record.plan.supersedes else { return Ok(None) };
+        let records = super::record::records(vault)?;
+        Ok(records
+            .into_iter()
+            .find(|record| record.plan.run == run && record.state != RecordState::RolledBack))
+    }
+}
+
+/// The row key in the order that the plan gives, else as the table has it.
+fn ordered_key(columns: &Columns, found: Vec<KeyColumn>) -> Vec<KeyColumn> {
+    let Some(wanted) = &columns.row else { return found };
+    let by_name = |name: &String| {
+        let known = found.iter().find(|column| column.name == *name).cloned();
+        // The engine's survey refuses what is no key of the table.
+        known.unwrap_or_else(|| KeyColumn { name: name.clone(), kind: reseal_engine::KeyType::Other })
+    };
+    wanted.iter().map(by_name).collect()
+}
+
+fn failed(record: &RunRecord, action: &'static str, error: &EngineError) -> Event {
+    let event = record.event(Event::done, action);
+    // The engine's errors name rows and columns, never values.
+    Event { outcome: reseal_vault::Outcome::Failed, ..event }.detail(error.to_string())
+}

@@ -1,0 +1,186 @@
+//! The database of a run: found by the plan, reached with a login of the vault, driven by the engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reseal_engine::postgres::{self, PostgresStore, PostgresTarget};
+use reseal_engine::sqlite::{self, SqliteStore};
+use reseal_engine::{
+    CancelToken, Engine, EngineError, Job, KeyColumn, Observer, Outcome, RunOptions, Status, Survey,
+    TableName, Verification,
+};
+use reseal_formats::ColumnType;
+use reseal_vault::{Vault, VersionSelector};
+
+use crate::error::RotateError;
+use crate::plan::{Kind, Login, Plan, Server};
+
+/// Where the columns are.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// A Postgres server.
+    Postgres(Box<PostgresTarget>),
+    /// A SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// What a table looks like.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) table: TableName,
+    pub(super) key: Vec<KeyColumn>,
+    pub(super) columns: Vec<ColumnType>,
+}
+
+impl Target {
+    /// The database of a server of the plan. Releases the login from the vault.
+    pub(super) fn of(plan: &Plan, name: &str, vault: &mut Vault) -> Result<Self, RotateError> {
+        let wrong = |reason| RotateError::Server { server: name.to_owned(), reason };
+        let server = plan.server(name).ok_or_else(|| wrong("is not in the plan any more"))?;
+        match server.kind {
+            Kind::Sqlite => {
+                let path = server.path.as_ref().ok_or_else(|| wrong("has no `path`"))?;
+                Ok(Self::Sqlite(plan.directory().join(path)))
+            }
+            Kind::Postgres => {
+                let url =
+                    server.url.as_deref().ok_or_else(|| wrong("has no `url`; columns are on one server"))?;
+                if server.via.is_some() {
+                    return Err(wrong(
+                        "is reached `via` another host, which is not possible for columns yet",
+                    ));
+                }
+                let password = match &server.login {
+                    Some(Login::Secret(secret)) => {
+                        Some(vault.get(&plan.secret_name(secret).parse()?, VersionSelector::Current)?.value)
+                    }
+                    Some(Login::Environment) => {
+                        return Err(wrong("logs in with a secret of the vault, or as a peer"));
+                    }
+                    Some(Login::Peer) | None => None,
+                };
+                let address = with_tls(url, server, plan);
+                Ok(Self::Postgres(Box::new(PostgresTarget::parse(&address, password.as_ref())?)))
+            }
+            _ => Err(wrong("holds no tables")),
+        }
+    }
+
+    /// Reads what the table looks like.
+    pub(super) async fn describe(&self, table: &TableName, columns: &[String]) -> Result<Shape, EngineError> {
+        match self {
+            Self::Postgres(target) => {
+                let shape = postgres::describe(target, table, columns).await?;
+                Ok(Shape { table: shape.table, key: shape.key, columns: shape.columns })
+            }
+            Self::Sqlite(path) => {
+                let shape = sqlite::describe(path, table, columns)?;
+                Ok(Shape { table: shape.table, key: shape.key, columns: shape.columns })
+            }
+        }
+    }
+
+    /// A table of this database by the name in the plan.
+    pub(super) fn table(&self, name: &str) -> TableName {
+        let usual = match self {
+            Self::Postgres(_) => "public",
+            Self::Sqlite(_) => "main",
+        };
+        let (schema, name) = name.split_once('.').unwrap_or((usual, name));
+        TableName { schema: schema.to_owned(), name: name.to_owned() }
+    }
+
+    /// The engine for a job here.
+    pub(super) fn engine(&self, job: Job, options: RunOptions, observer: Arc<dyn Observer>) -> Driver {
+        match self {
+            Self::Postgres(target) => Driver::Postgres(
+                Engine::new(PostgresStore::new((**target).clone()), job, options).observed_by(observer),
+            ),
+            Self::Sqlite(path) => {
+                Driver::Sqlite(Engine::new(SqliteStore::new(path), job, options).observed_by(observer))
+            }
+        }
+    }
+}
+
+/// `tls` of the server as parameters of its URL, which take precedence over what stands there.
+fn with_tls(url: &str, server: &Server, plan: &Plan) -> String {
+    let Some(tls) = &server.tls else { return url.to_owned() };
+    let mode = tls.mode.as_ref().map(|mode| format!("sslmode={mode}"));
+    let ca = tls
+        .ca
+        .as_ref()
+        .map(|ca| format!("sslrootcert={}", encoded(&plan.directory().join(ca).to_string_lossy())));
+    [mode, ca].into_iter().flatten().fold(url.to_owned(), |url, parameter| {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{separator}{parameter}")
+    })
+}
+
+/// Percent-encodes what has a meaning in a URL.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The engine over either store.
+#[derive(Debug)]
+pub(super) enum Driver {
+    Postgres(Engine<PostgresStore>),
+    Sqlite(Engine<SqliteStore>),
+}
+
+macro_rules! either {
+    ($driver:expr, $engine:ident => $call:expr) => {
+        match $driver {
+            Self::Postgres($engine) => $call,
+            Self::Sqlite($engine) => $call,
+        }
+    };
+}
+
+impl Driver {
+    pub(super) async fn survey(&self) -> Result<Survey, EngineError> {
+        either!(self, engine => engine.survey().await)
+    }
+
+    pub(super) async fn run(&self) -> Result<Outcome, EngineError> {
+        either!(self, engine => engine.run().await)
+    }
+
+    pub(super) async fn verify(&self) -> Result<Verification, EngineError> {
+        either!(self, engine => engine.verify().await)
+    }
+
+    pub(super) async fn status(&self) -> Result<Option<Status>, EngineError> {
+        either!(self, engine => engine.status().await)
+    }
+
+    pub(super) fn cancel_token(&self) -> CancelToken {
+        either!(self, engine => engine.cancel_token())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_a_url() {
+        assert_eq!(encoded("/etc/ca certs/a&b.pem"), "/etc/ca%20certs/a%26b.pem");
+    }
+
+    #[test]
+    fn tables_get_the_usual_schema() {
+        let target = Target::Sqlite("app.db".into());
+        assert_eq!(target.table("t").to_string(), "main.t");
+        assert_eq!(target.table("other.t").to_string(), "other.t");
+    }
+}

@@ -1,0 +1,151 @@
+//! What can stop a rotation.
+
+use reseal_crypto::keyring::HandleClash;
+use reseal_crypto::random::RandomError;
+use reseal_engine::EngineError;
+use reseal_vault::{NameError, VaultError};
+
+use crate::plan::PlanError;
+
+/// What kind of failure this is: what an exit code is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// It did not work; the state is kept and the same call goes on.
+    Failed,
+    /// The plan is wrong.
+    Usage,
+    /// Something that was named does not exist.
+    NotFound,
+    /// Refused before any change.
+    Refused,
+    /// Something else stands in the way.
+    Conflict,
+    /// What was stored is not what was written.
+    Damaged,
+}
+
+/// What can stop a rotation. Messages name secrets, columns and files, never values.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// The plan file cannot be used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The vault failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The engine stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A name of the plan cannot stand in the vault.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The system's generator failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Two keys that values cannot tell apart.
+    #[error(transparent)]
+    Keys(#[from] HandleClash),
+    /// The plan has no columns of this name.
+    #[error("the plan has no columns `{name}`")]
+    UnknownColumns {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The vault does not hold the key that values are under.
+    #[error("the vault holds no current version of key `{secret}`")]
+    NoCurrentKey {
+        /// The secret.
+        secret: String,
+    },
+    /// There is no new key.
+    #[error("key `{secret}` has no pending version to re-encrypt to")]
+    NoPendingKey {
+        /// The secret.
+        secret: String,
+    },
+    /// The new key exists once only.
+    #[error("version {version} of key `{secret}` is in no backup")]
+    NoSecondCopy {
+        /// The secret.
+        secret: String,
+        /// Its version.
+        version: u64,
+    },
+    /// There is no run to do this with.
+    #[error("columns `{columns}` have no {what}")]
+    NoRun {
+        /// The columns.
+        columns: String,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// A run in the other direction is not finished.
+    #[error("a {unfinished} of columns `{columns}` is not finished")]
+    Unfinished {
+        /// The columns.
+        columns: String,
+        /// `run` or `rollback`.
+        unfinished: &'static str,
+    },
+    /// A server of the plan cannot be used for columns.
+    #[error("server `{server}`: {reason}")]
+    Server {
+        /// The server.
+        server: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The vault's record of a run cannot be read by this version.
+    #[error("the vault's record of run {run} cannot be read")]
+    Record {
+        /// The run.
+        run: String,
+    },
+}
+
+impl RotateError {
+    /// What kind of failure this is; `None` where the vault's or the engine's own error says it.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        let kind = match self {
+            Self::Vault(_) | Self::Engine(_) => return None,
+            Self::Plan(_) | Self::Name(_) | Self::Server { .. } => ErrorKind::Usage,
+            Self::UnknownColumns { .. } | Self::NoRun { .. } | Self::NoCurrentKey { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::NoPendingKey { .. } | Self::NoSecondCopy { .. } | Self::Keys(_) => ErrorKind::Refused,
+            Self::Unfinished { .. } => ErrorKind::Conflict,
+            Self::Record { .. } => ErrorKind::Damaged,
+            Self::Random(_) => ErrorKind::Failed,
+        };
+        Some(kind)
+    }
+
+    /// What is safe to do next, as a sentence.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Plan(error) => return error.remedy().map(str::to_owned),
+            Self::UnknownColumns { known, .. } if known.is_empty() => "the plan has no [columns.NAME] yet".into(),
+            Self::UnknownColumns { known, .. } => format!("the plan has: {}", known.join(", ")),
+            Self::NoCurrentKey { secret } => {
+                format!("store the key that the values are under now: `reseal put {secret}`")
+            }
+            Self::NoPendingKey { secret } => format!(
+                "make one with `reseal generate {secret} --pending`, or bring one with `reseal put {secret} --pending`"
+            ),
+            Self::NoSecondCopy { .. } => {
+                "make a backup on another disk with `reseal backup create FILE`, or waive it with --no-backup REASON"
+                    .into()
+            }
+            Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
+            Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),
+            Self::Engine(EngineError::Refused(refusals)) => return refusals.iter().find_map(|refusal| refusal.hint()),
+            Self::Engine(EngineError::Interrupted) => "the same command goes on where this one stopped".into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}

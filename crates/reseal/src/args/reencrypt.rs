@@ -1,0 +1,58 @@
+//! Commands on columns.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use clap::{Args, Subcommand};
+
+/// `reencrypt`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReencryptCommand {
+    /// Log in, look at the table, decrypt samples, estimate; writes nothing
+    #[command(
+        after_help = "Examples:\n  reseal reencrypt plan client-preferences\n  reseal reencrypt plan --json"
+    )]
+    Plan(ColumnsArg),
+    /// Re-encrypt under the pending key, with proof; goes on with an unfinished run
+    #[command(
+        after_help = "The new key must be in a backup made after it, or waived with --no-backup REASON.\n\n\
+        Examples:\n  reseal generate crm/db-key --kind key --pending\n  \
+        reseal backup create /mnt/usb/crm.vault\n  reseal reencrypt run client-preferences -y"
+    )]
+    Run(RunArgs),
+    /// Go on with an unfinished run
+    #[command(after_help = "Examples:\n  reseal reencrypt resume client-preferences")]
+    Resume(RunArgs),
+    /// Show the runs and how far they are
+    #[command(after_help = "Examples:\n  reseal reencrypt status\n  reseal reencrypt status --json")]
+    Status(ColumnsArg),
+    /// Open every value under the key it should have, and count
+    #[command(after_help = "Examples:\n  reseal reencrypt verify client-preferences")]
+    Verify(ColumnsArg),
+    /// Take an unfinished or finished run back: the same engine, keys swapped
+    #[command(after_help = "Examples:\n  reseal reencrypt rollback client-preferences -y")]
+    Rollback(RunArgs),
+}
+
+/// Which columns.
+#[derive(Debug, Args)]
+pub(crate) struct ColumnsArg {
+    /// Names of `[columns.NAME]` in the plan; all of them if none is given
+    #[arg(value_name = "COLUMNS")]
+    pub(crate) columns: Vec<String>,
+}
+
+/// `reencrypt run`, `resume` and `rollback`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) which: ColumnsArg,
+    /// Go without a backup that holds the new key; the reason goes into the audit log
+    #[arg(long, value_name = "REASON")]
+    pub(crate) no_backup: Option<String>,
+    /// Connections that work at the same time; by default from the number of cores
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// Passes over the table before it gives up on writers that still use the old key
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(crate) passes: NonZeroU32,
+}

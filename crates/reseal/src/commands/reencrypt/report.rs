@@ -1,0 +1,363 @@
+//! What `reencrypt` tells: for people in words and tables, for programs as objects.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use reseal_engine::{Census, Direction, Outcome, Reason, Status, Survey, Tally, Verification};
+use reseal_rotate::columns::{ColumnRun, RecordState, RunRecord, SecondCopy};
+use serde_json::{Map, Value, json};
+
+use super::rate;
+use crate::ui::Table;
+use crate::units::{count, size, span};
+use crate::when;
+
+/// Bytes of write-ahead log per rewritten row, measured on three columns of about 50 bytes.
+const WAL_PER_ROW: u64 = 800;
+/// Values per second that a run rewrites on two cores, by what it costs to open and seal one.
+const CHEAP_VALUES_PER_SECOND: u64 = 250_000;
+const PGCRYPTO_VALUES_PER_SECOND: u64 = 20_000;
+
+/// A run that ended.
+#[derive(Debug)]
+pub(super) struct Done<'a> {
+    pub(super) run: &'a ColumnRun,
+    pub(super) outcome: &'a Outcome,
+    pub(super) settled: bool,
+    pub(super) seconds: f64,
+}
+
+impl Done<'_> {
+    pub(super) fn object(&self) -> Value {
+        let (record, outcome) = (self.run.record(), self.outcome);
+        let time = Duration::from_secs_f64(self.seconds);
+        json!({
+            "columns": record.columns,
+            "run": record.plan.run.to_string(),
+            "direction": record.plan.direction.name(),
+            "state": record.state.name(),
+            "keys": keys_object(record),
+            "seconds": self.seconds,
+            "rows_per_second": rate(rows(outcome), time),
+            "passes": outcome.passes,
+            "batches": outcome.batches,
+            "rewritten": outcome.rewritten(),
+            "quarantined": outcome.quarantined(),
+            "old_left": outcome.proof.old(),
+            "labels_moved": self.settled,
+            "tallies": tallies_object(record, &outcome.tallies),
+        })
+    }
+
+    pub(super) fn words(&self) -> String {
+        let (record, outcome) = (self.run.record(), self.outcome);
+        let mut table =
+            Table::new(&["column", "seen", "NULL", "rewritten", "already new", "missed", "quarantined"]);
+        for (column, tally) in record.plan.columns.iter().zip(&outcome.tallies) {
+            let counts = tally.to_array();
+            table.row(std::iter::once(column.name.clone()).chain(counts.map(count)));
+        }
+        let (secret, old, new) = record.keys().unwrap_or_default();
+        let mut words =
+            format!("{}: {} {} is proved\n{table}", record.columns, record.kind(), record.plan.run);
+        let _ = writeln!(
+            words,
+            "{} values in {} ({} rows/s), {} batches, {} passes",
+            count(outcome.rewritten()),
+            span(Duration::from_secs_f64(self.seconds)),
+            count(rate(rows(outcome), Duration::from_secs_f64(self.seconds)) as u64),
+            count(outcome.batches),
+            outcome.passes,
+        );
+        let _ = writeln!(words, "one snapshot of the table holds no value under {secret} version {old}");
+        let _ = match (self.settled, record.plan.direction) {
+            (true, Direction::Forward) => {
+                writeln!(words, "{secret} version {new} is current, version {old} is previous")
+            }
+            (true, Direction::Rollback) => writeln!(words, "{secret} is back at the key of version {new}"),
+            (false, _) => {
+                writeln!(words, "{secret} version {new} becomes current when its other columns are done")
+            }
+        };
+        if outcome.quarantined() > 0 {
+            let _ = writeln!(
+                words,
+                "{} values do not open under either key and were left as they are; `reseal reencrypt status {}` counts them",
+                count(outcome.quarantined()),
+                record.columns,
+            );
+        }
+        words
+    }
+}
+
+/// What a person says yes to.
+pub(super) fn question(run: &ColumnRun, survey: &Survey) -> String {
+    let record = run.record();
+    let (secret, old, new) = record.keys().unwrap_or_default();
+    let columns = record.plan.columns.len();
+    let verb = match record.plan.direction {
+        Direction::Forward => "re-encrypt",
+        Direction::Rollback => "take back the re-encryption of",
+    };
+    format!(
+        "{verb} {columns} column(s) of {} ({} rows by estimate), {secret} version {old} to {new}?",
+        record.plan.table,
+        count(survey.facts.rows)
+    )
+}
+
+pub(super) fn plan_object(run: &ColumnRun, survey: &Survey, copy: Option<&SecondCopy>) -> Value {
+    let record = run.record();
+    let facts = &survey.facts;
+    let columns: Vec<Value> = record
+        .plan
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let census = survey.census.columns.get(index).copied().unwrap_or_default();
+            json!({
+                "name": column.name,
+                "column_id": column.id.to_string(),
+                "from": column.from.spec.name(),
+                "to": column.to.spec.name(),
+                "null": census.null,
+                "old": census.old,
+                "new": census.new,
+                "unopened": reasons_object(|reason| census.unopened_for(reason)),
+            })
+        })
+        .collect();
+    json!({
+        "columns": record.columns,
+        "table": record.plan.table.to_string(),
+        "server": facts.server,
+        "begun": run.is_begun(),
+        "run": run.is_begun().then(|| record.plan.run.to_string()),
+        "keys": keys_object(record),
+        "has_new_key": run.has_new_key(),
+        "second_copy": copy.map(copy_words),
+        "row_key": record.plan.key.iter().map(|key| &key.name).collect::<Vec<_>>(),
+        "rows": facts.rows,
+        "bytes": facts.bytes,
+        "leaves": facts.leaves,
+        "sampled_rows": survey.census.rows,
+        "census": columns,
+        "estimate": { "seconds": estimated_seconds(run, survey), "wal_bytes": facts.rows * WAL_PER_ROW, "extra_bytes": facts.bytes },
+        "warnings": facts.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "refusals": facts.refusals.iter().map(|refusal| json!({ "reason": refusal.to_string(), "hint": refusal.hint() })).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn plan_words(run: &ColumnRun, survey: &Survey, copy: Option<&SecondCopy>) -> String {
+    let record = run.record();
+    let facts = &survey.facts;
+    let (secret, old, new) = record.keys().unwrap_or_default();
+    let key: Vec<_> = record.plan.key.iter().map(|key| key.name.as_str()).collect();
+    let formats = record.plan.columns.first().map(|column| (column.from.spec.name(), column.to.spec.name()));
+    let (from, to) = formats.unwrap_or_default();
+    let mut lines = vec![
+        format!("{}: {} on {} {}", record.columns, record.plan.table, record.server, facts.server)
+            .trim_end()
+            .to_owned(),
+        format!(
+            "  rows      about {}, {}, in {} table(s)",
+            count(facts.rows),
+            size(facts.bytes),
+            facts.leaves.len()
+        ),
+        format!("  row key   {}", if key.is_empty() { "none".to_owned() } else { key.join(", ") }),
+        format!("  from      {from}, {secret} version {old}"),
+    ];
+    if run.has_new_key() {
+        lines.push(format!("  to        {to}, {secret} version {new}"));
+        lines.push(format!("  2nd copy  {}", copy.map_or_else(no_copy, copy_words)));
+    } else {
+        lines.push(format!("  to        {to}, no new key yet: `reseal generate {secret} --pending`"));
+    }
+    if run.is_begun() {
+        lines.push(format!("  run       {} is unfinished and would go on", record.plan.run));
+    }
+    lines.push(format!(
+        "  estimate  {}, {} of write-ahead log, {} more on disk until vacuum",
+        span(Duration::from_secs(estimated_seconds(run, survey))),
+        size(facts.rows * WAL_PER_ROW),
+        size(facts.bytes)
+    ));
+    lines.push(format!("  {} rows sampled:", count(survey.census.rows)));
+    lines.extend(
+        census_table(record, &survey.census, &["column id"])
+            .to_string()
+            .lines()
+            .map(|line| format!("    {line}")),
+    );
+    lines.extend(facts.warnings.iter().map(|warning| format!("  warning   {warning}")));
+    for refusal in &facts.refusals {
+        lines.push(format!("  REFUSED   {refusal}"));
+        lines.extend(refusal.hint().map(|hint| format!("            {hint}")));
+    }
+    lines.join("\n") + "\n"
+}
+
+pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
+    let record = run.record();
+    let columns: Vec<Value> = record
+        .plan
+        .columns
+        .iter()
+        .zip(&found.census.columns)
+        .map(|(column, census)| {
+            json!({
+                "name": column.name,
+                "null": census.null,
+                "old": census.old,
+                "new": census.new,
+                "unopened": reasons_object(|reason| census.unopened_for(reason)),
+            })
+        })
+        .collect();
+    json!({
+        "columns": record.columns,
+        "run": run.is_begun().then(|| record.plan.run.to_string()),
+        "key": record.keys().map(|(secret, _, new)| json!({ "secret": secret, "version": new })),
+        "rows": found.census.rows,
+        "old": found.census.old(),
+        "new": found.census.opened_new(),
+        "unopened": found.census.unopened(),
+        "same_plaintexts_as_run": run.is_begun().then_some(found.digest_equal),
+        "census": columns,
+    })
+}
+
+pub(super) fn verify_words(run: &ColumnRun, found: &Verification) -> String {
+    let record = run.record();
+    let (secret, old, new) = record.keys().unwrap_or_default();
+    let mut words = format!(
+        "{}: {} rows read under one snapshot, {secret} version {new}\n{}",
+        record.columns,
+        count(found.census.rows),
+        census_table(record, &found.census, &[])
+    );
+    if run.is_begun() && found.digest_equal {
+        words.push_str("the plaintexts are exactly those that the run read\n");
+    }
+    if found.census.old() > 0 {
+        let _ =
+            writeln!(words, "{} values are still under {secret} version {old}", count(found.census.old()));
+    }
+    words
+}
+
+pub(super) fn status_table() -> Table {
+    Table::new(&["columns", "#", "kind", "state", "key versions", "begun", "values rewritten", "quarantined"])
+}
+
+pub(super) fn status_row(table: &mut Table, record: &RunRecord, told: Option<&Status>) {
+    let (_, old, new) = record.keys().unwrap_or_default();
+    let numbers = told.map(|status| (count(rewritten(status)), count(status.quarantine.len() as u64)));
+    let (rewritten, quarantined) = numbers.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
+    table.row([
+        record.columns.clone(),
+        record.number.to_string(),
+        record.kind().to_owned(),
+        record.state.name().to_owned(),
+        format!("{old} to {new}"),
+        when::show(record.begun_at),
+        rewritten,
+        quarantined,
+    ]);
+}
+
+pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value {
+    json!({
+        "columns": record.columns,
+        "run": record.plan.run.to_string(),
+        "number": record.number,
+        "direction": record.plan.direction.name(),
+        "state": record.state.name(),
+        "unfinished": matches!(record.state, RecordState::Active | RecordState::Proved),
+        "keys": keys_object(record),
+        "begun_at": when::show(record.begun_at),
+        "ended_at": record.ended_at.map(when::show),
+        "database": told.map(|status| json!({
+            "state": status.standing.state.name(),
+            "pass": status.standing.pass,
+            "spans": status.spans.len(),
+            "spans_done": status.spans.iter().filter(|span| span.is_done()).count(),
+            "batches": status.spans.iter().map(|span| span.seq).sum::<u64>(),
+            "rewritten": rewritten(status),
+            "quarantined": reasons_object(|reason| {
+                status.quarantine.iter().filter(|record| record.reason == reason).count() as u64
+            }),
+        })),
+    })
+}
+
+fn census_table(record: &RunRecord, census: &Census, more: &[&str]) -> Table {
+    let with_id = !more.is_empty();
+    let mut head = vec!["column", "old key", "new key", "NULL", "not opened"];
+    head.extend(more);
+    let mut table = Table::new(&head);
+    for (column, counted) in record.plan.columns.iter().zip(&census.columns) {
+        let mut bad = counted.unopened().to_string();
+        let reasons: Vec<_> = Reason::ALL
+            .into_iter()
+            .filter(|reason| counted.unopened_for(*reason) > 0)
+            .map(|reason| format!("{} {}", counted.unopened_for(reason), reason.code()))
+            .collect();
+        if !reasons.is_empty() {
+            bad = reasons.join(", ");
+        }
+        let mut row =
+            vec![column.name.clone(), count(counted.old), count(counted.new), count(counted.null), bad];
+        row.extend(with_id.then(|| column.id.to_string()));
+        table.row(row);
+    }
+    table
+}
+
+fn keys_object(record: &RunRecord) -> Value {
+    record
+        .keys()
+        .map_or(Value::Null, |(secret, old, new)| json!({ "secret": secret, "old": old, "new": new }))
+}
+
+fn tallies_object(record: &RunRecord, tallies: &[Tally]) -> Value {
+    let columns = record.plan.columns.iter().zip(tallies);
+    let object = columns.map(|(column, tally)| (column.name.clone(), json!(tally))).collect::<Map<_, _>>();
+    Value::Object(object)
+}
+
+fn reasons_object(count: impl Fn(Reason) -> u64) -> Value {
+    let found = Reason::ALL.into_iter().filter(|reason| count(*reason) > 0);
+    Value::Object(found.map(|reason| (reason.code().to_owned(), count(reason).into())).collect())
+}
+
+fn copy_words(copy: &SecondCopy) -> String {
+    match copy {
+        SecondCopy::Backup { file } => format!("in {file}"),
+        SecondCopy::Waived { reason } => format!("waived: {reason}"),
+    }
+}
+
+fn no_copy() -> String {
+    "none: `reseal backup create FILE` before the run".to_owned()
+}
+
+fn rewritten(status: &Status) -> u64 {
+    status.spans.iter().flat_map(|span| &span.tallies).map(|tally| tally.rewritten).sum()
+}
+
+fn rows(outcome: &Outcome) -> u64 {
+    outcome.tallies.first().map_or(0, |tally| tally.seen)
+}
+
+fn estimated_seconds(run: &ColumnRun, survey: &Survey) -> u64 {
+    let columns = &run.record().plan.columns;
+    let is_slow = columns
+        .iter()
+        .any(|column| column.from.spec.name() == "pgcrypto" || column.to.spec.name() == "pgcrypto");
+    let per_second = if is_slow { PGCRYPTO_VALUES_PER_SECOND } else { CHEAP_VALUES_PER_SECOND };
+    (survey.facts.rows * columns.len() as u64).div_ceil(per_second)
+}
