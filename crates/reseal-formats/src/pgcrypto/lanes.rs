@@ -13,12 +13,14 @@ use reseal_crypto::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::algorithm::Digest;
-use super::s2k::{Key, S2k, S2kMode, SALT_LEN};
+use super::s2k::{Key, S2k, SALT_LEN};
 
 /// Values that are hashed side by side.
 pub(super) const LANES: usize = 16;
 /// With fewer values than this, one after the other is as fast.
 pub(super) const WORTHWHILE: usize = 6;
+/// With fewer octets than this, working out the schedules costs more than it saves.
+const OCTETS_MIN: usize = 8192;
 /// The longest repeated input. Longer ones would need a table of schedules that no cache holds.
 const PERIOD_MAX: usize = 128;
 
@@ -36,20 +38,29 @@ type Schedule = [Lane; 80];
 
 /// Whether values with this S2K are worth the lanes.
 pub(super) fn suits(s2k: &S2k, passphrase_len: usize) -> bool {
-    matches!(s2k.mode, S2kMode::Iterated(_))
-        && s2k.digest == Digest::Sha1
-        && SALT_LEN + passphrase_len <= PERIOD_MAX
+    s2k.mode.count() >= OCTETS_MIN && s2k.digest == Digest::Sha1 && SALT_LEN + passphrase_len <= PERIOD_MAX
 }
 
+/// Room for the schedules of one repetition, kept from one group of values to the next and wiped at the end.
+#[derive(Default)]
+pub(super) struct Workspace(Zeroizing<Vec<Schedule>>);
+
 /// Derives the keys of at most 16 values that [`suits`] approves of; lanes left over repeat the first value.
-pub(super) fn derive(passphrase: &SecretBytes, specs: &[&S2k], key_len: usize) -> Vec<Key> {
+pub(super) fn derive(
+    passphrase: &SecretBytes,
+    specs: &[&S2k],
+    key_len: usize,
+    workspace: &mut Workspace,
+) -> Vec<Key> {
     let specs: [&S2k; LANES] = std::array::from_fn(|lane| *specs.get(lane).unwrap_or(&specs[0]));
-    let patterns = specs.map(|s2k| s2k.pattern(passphrase));
+    let period = SALT_LEN + passphrase.len();
+    let repeats = (period + BLOCK).div_ceil(period);
+    let runs = specs.map(|s2k| Zeroizing::new(s2k.pattern(passphrase).repeat(repeats)));
     let mut keys: [Key; LANES] = Default::default();
-    for pass in 0..key_len.div_ceil(DIGEST) {
-        let lengths = specs.map(|s2k| pass + s2k.mode.count().max(patterns[0].len()));
-        let hashes = Input { patterns: &patterns, zeros: pass, lengths }.hash();
-        let place = pass * DIGEST..key_len.min((pass + 1) * DIGEST);
+    for zeros in 0..key_len.div_ceil(DIGEST) {
+        let lengths = specs.map(|s2k| zeros + s2k.mode.count().max(period));
+        let hashes = Input { runs: &runs, period, zeros, lengths }.hash(workspace);
+        let place = zeros * DIGEST..key_len.min((zeros + 1) * DIGEST);
         keys.iter_mut().zip(hashes.iter()).for_each(|(key, hash)| {
             key[place.clone()].copy_from_slice(&hash[..place.len()]);
         });
@@ -59,17 +70,21 @@ pub(super) fn derive(passphrase: &SecretBytes, specs: &[&S2k], key_len: usize) -
 
 /// What is hashed: in each lane some zero octets and then the lane's pattern, over and over, `lengths` octets in all.
 struct Input<'a> {
-    patterns: &'a [Zeroizing<Vec<u8>>; LANES],
+    /// The pattern of each lane, repeated until a block can be cut out of it at any place of its first period.
+    runs: &'a [Zeroizing<Vec<u8>>; LANES],
+    period: usize,
     zeros: usize,
     lengths: [usize; LANES],
 }
 
+type Blocks = [[u8; BLOCK]; LANES];
+
 impl Input<'_> {
-    fn hash(&self) -> Zeroizing<[[u8; DIGEST]; LANES]> {
+    fn hash(&self, workspace: &mut Workspace) -> Zeroizing<[[u8; DIGEST]; LANES]> {
         let whole = self.lengths.map(|length| length / BLOCK);
         let mut state = Zeroizing::new(INITIAL.map(|word| [word; LANES]));
         let mut finished = Zeroizing::new(*state);
-        self.absorb_whole_blocks(&whole, &mut state, &mut finished);
+        self.absorb_whole_blocks(&whole, workspace, &mut state, &mut finished);
         self.absorb_ends(&whole, &mut finished);
         let mut hashes = Zeroizing::new([[0; DIGEST]; LANES]);
         for (lane, hash) in hashes.iter_mut().enumerate() {
@@ -81,18 +96,24 @@ impl Input<'_> {
     }
 
     /// Hashes on until the longest lane has no whole block left; `finished` keeps each lane as it was at its own end.
-    fn absorb_whole_blocks(&self, whole: &[usize; LANES], state: &mut State, finished: &mut State) {
-        // An iterated S2K hashes at least 1,024 octets, so every lane has 16 blocks or more.
+    fn absorb_whole_blocks(
+        &self,
+        whole: &[usize; LANES],
+        workspace: &mut Workspace,
+        state: &mut State,
+        finished: &mut State,
+    ) {
+        // See `suits`: every lane has many blocks.
         let longest = whole.iter().copied().max().unwrap_or(0);
         // The first block may begin with zeros, so the cycle starts with the second.
-        absorb(state, &self.schedules(0, 1), 0, 1);
-        let cycle = self.schedules(1, self.blocks_before_repetition().min(longest));
+        absorb(state, self.schedules(0, 1, workspace), 0, 1);
+        let cycle = self.schedules(1, self.blocks_before_repetition().min(longest), workspace);
         let mut at = 1;
         let mut ends = *whole;
         ends.sort_unstable();
         for end in ends {
-            absorb(state, &cycle, at - 1, end.max(at) - 1);
-            at = at.max(end);
+            absorb(state, cycle, at - 1, end - 1);
+            at = end;
             for lane in (0..LANES).filter(|lane| whole[*lane] == end) {
                 finished.iter_mut().zip(state.iter()).for_each(|(to, from)| to[lane] = from[lane]);
             }
@@ -101,21 +122,24 @@ impl Input<'_> {
 
     /// Hashes the last octets, the padding and the length: one more block, or two where these do not fit into one.
     fn absorb_ends(&self, whole: &[usize; LANES], finished: &mut State) {
-        let mut first = Zeroizing::new([[0_u8; BLOCK]; LANES]);
-        let mut second = Zeroizing::new([[0_u8; BLOCK]; LANES]);
+        let mut first: Zeroizing<Blocks> = Zeroizing::new([[0; BLOCK]; LANES]);
+        let mut second: Zeroizing<Blocks> = Zeroizing::new([[0; BLOCK]; LANES]);
         let mut needs_second = [false; LANES];
         for lane in 0..LANES {
             let rest = self.lengths[lane] - whole[lane] * BLOCK;
-            self.copy(lane, whole[lane] * BLOCK, &mut first[lane][..rest]);
+            self.copy(lane, whole[lane], &mut first[lane][..rest]);
             first[lane][rest] = 0x80;
             let bits = (self.lengths[lane] as u64 * 8).to_be_bytes();
             needs_second[lane] = rest >= BLOCK - 8;
             let last = if needs_second[lane] { &mut second[lane] } else { &mut first[lane] };
             last[BLOCK - 8..].copy_from_slice(&bits);
         }
-        absorb(finished, &[schedule(&first)], 0, 1);
+        let mut words = Zeroizing::new([[[0; LANES]; 80]]);
+        schedule(&first, &mut words[0]);
+        absorb(finished, &*words, 0, 1);
         let mut longer = Zeroizing::new(*finished);
-        absorb(&mut longer, &[schedule(&second)], 0, 1);
+        schedule(&second, &mut words[0]);
+        absorb(&mut longer, &*words, 0, 1);
         for lane in (0..LANES).filter(|lane| needs_second[*lane]) {
             finished.iter_mut().zip(longer.iter()).for_each(|(to, from)| to[lane] = from[lane]);
         }
@@ -123,54 +147,63 @@ impl Input<'_> {
 
     /// Blocks after which the input repeats itself.
     fn blocks_before_repetition(&self) -> usize {
-        let period = self.patterns[0].len();
-        let power = (1 << period.trailing_zeros()).min(BLOCK);
-        period / power
+        self.period / (1 << self.period.trailing_zeros()).min(BLOCK)
     }
 
     /// The schedules of `count` blocks from the block number `from`.
-    fn schedules(&self, from: usize, count: usize) -> Zeroizing<Vec<Schedule>> {
-        let mut schedules = Zeroizing::new(Vec::with_capacity(count));
-        let mut blocks = Zeroizing::new([[0_u8; BLOCK]; LANES]);
-        for number in from..from + count {
-            (0..LANES).for_each(|lane| self.copy(lane, number * BLOCK, &mut blocks[lane]));
-            schedules.push(schedule(&blocks));
+    fn schedules<'w>(&self, from: usize, count: usize, workspace: &'w mut Workspace) -> &'w [Schedule] {
+        let table = &mut workspace.0;
+        if table.len() < count {
+            table.resize(count, [[0; LANES]; 80]);
         }
-        schedules
+        let mut blocks: Zeroizing<Blocks> = Zeroizing::new([[0; BLOCK]; LANES]);
+        for (number, words) in table[..count].iter_mut().enumerate() {
+            (0..LANES).for_each(|lane| self.copy(lane, from + number, &mut blocks[lane]));
+            schedule(&blocks, words);
+        }
+        &table[..count]
     }
 
-    /// Copies the octets of a lane's input from `offset` on.
-    fn copy(&self, lane: usize, offset: usize, out: &mut [u8]) {
-        let pattern = &self.patterns[lane];
-        let zeros = self.zeros.saturating_sub(offset).min(out.len());
-        let (head, tail) = out.split_at_mut(zeros);
-        head.fill(0);
-        let mut at = (offset + zeros - self.zeros) % pattern.len();
-        for byte in tail {
-            *byte = pattern[at];
-            at = if at + 1 == pattern.len() { 0 } else { at + 1 };
-        }
+    /// Copies the beginning of a block of a lane's input, `out` octets long.
+    fn copy(&self, lane: usize, block: usize, out: &mut [u8]) {
+        let run = &self.runs[lane];
+        let Some(offset) = (block * BLOCK).checked_sub(self.zeros) else {
+            // The first block of a second or third hash.
+            let (zeros, rest) = out.split_at_mut(self.zeros);
+            zeros.fill(0);
+            return rest.copy_from_slice(&run[..rest.len()]);
+        };
+        let at = offset % self.period;
+        out.copy_from_slice(&run[at..at + out.len()]);
     }
 }
 
 /// The message schedule of one block of every lane, FIPS 180-4 section 6.1.2, round constants added.
-fn schedule(blocks: &[[u8; BLOCK]; LANES]) -> Schedule {
-    let mut words = [[0; LANES]; 80];
+fn schedule(blocks: &Blocks, words: &mut Schedule) {
     for (lane, block) in blocks.iter().enumerate() {
         for (word, bytes) in words.iter_mut().zip(block.chunks_exact(4)) {
             word[lane] = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
     }
+    expand(words);
+}
+
+/// Works the last 64 words out of the first 16.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn expand(words: &mut Schedule) {
     for t in 16..80 {
-        words[t] = std::array::from_fn(|lane| {
-            (words[t - 3][lane] ^ words[t - 8][lane] ^ words[t - 14][lane] ^ words[t - 16][lane])
-                .rotate_left(1)
-        });
+        let (before, rest) = words.split_at_mut(t);
+        for lane in 0..LANES {
+            let mixed =
+                before[t - 3][lane] ^ before[t - 8][lane] ^ before[t - 14][lane] ^ before[t - 16][lane];
+            rest[0][lane] = mixed.rotate_left(1);
+        }
     }
-    for (t, word) in words.iter_mut().enumerate() {
-        word.iter_mut().for_each(|value| *value = value.wrapping_add(CONSTANTS[t / 20]));
+    for (words, constant) in words.chunks_exact_mut(20).zip(CONSTANTS) {
+        for word in words.iter_mut() {
+            word.iter_mut().for_each(|value| *value = value.wrapping_add(constant));
+        }
     }
-    words
 }
 
 /// Twenty rounds in every lane. The rounds are spelled out and the loop over lanes is the outer one, because the

@@ -118,6 +118,7 @@ pub(super) fn derive_many(passphrase: &SecretBytes, jobs: &[(S2k, usize)]) -> Ve
     // Lanes of equal length finish together.
     side_by_side.sort_unstable_by_key(|job| (jobs[*job].1, jobs[*job].0.mode.count()));
     let mut alone = single;
+    let mut workspace = lanes::Workspace::default();
     for group in side_by_side.chunk_by(|a, b| jobs[*a].1 == jobs[*b].1) {
         for lanes in group.chunks(lanes::LANES) {
             if lanes.len() < lanes::WORTHWHILE {
@@ -125,7 +126,7 @@ pub(super) fn derive_many(passphrase: &SecretBytes, jobs: &[(S2k, usize)]) -> Ve
                 continue;
             }
             let specs: Vec<&S2k> = lanes.iter().map(|job| &jobs[*job].0).collect();
-            let derived = lanes::derive(passphrase, &specs, jobs[lanes[0]].1);
+            let derived = lanes::derive(passphrase, &specs, jobs[lanes[0]].1, &mut workspace);
             lanes.iter().zip(derived).for_each(|(job, key)| keys[*job] = key);
         }
     }
@@ -171,7 +172,7 @@ mod tests {
         #[test]
         fn many_side_by_side_equal_one_after_the_other(
             passphrase in proptest::collection::vec(any::<u8>(), 0..130),
-            jobs in proptest::collection::vec((any::<[u8; 8]>(), 0_u8..40, 0_u8..5, 0..3_usize), 1..60),
+            jobs in proptest::collection::vec((any::<[u8; 8]>(), 44_u8..70, 0_u8..6, 0..3_usize), 1..60),
         ) {
             let passphrase = SecretBytes::new(passphrase);
             let jobs: Vec<(S2k, usize)> = jobs.into_iter().map(|(salt, code, kind, key)| {

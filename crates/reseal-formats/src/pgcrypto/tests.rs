@@ -168,7 +168,7 @@ fn many_at_once_give_what_one_at_a_time_gives() {
         let shape = MessageShape {
             cipher,
             session: (number % 5 == 0).then_some(cipher),
-            s2k: S2kMode::Iterated(number % 20),
+            s2k: S2kMode::Iterated(40 + number % 20),
             digest: if number % 7 == 0 { Digest::Md5 } else { Digest::Sha1 },
             compression: Compression::None,
             kind: b'b',
