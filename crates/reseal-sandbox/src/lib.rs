@@ -11,6 +11,7 @@
 //! that started it, also when that is killed. Unlike the other libraries this one looks for programs on `PATH`.
 
 pub mod binaries;
+pub mod codec;
 mod error;
 mod guard;
 pub mod ledger;
@@ -20,7 +21,7 @@ pub mod seal;
 pub mod table;
 #[cfg(feature = "tls")]
 mod tls;
-mod usage;
+pub mod usage;
 mod user;
 pub mod values;
 pub mod writer;

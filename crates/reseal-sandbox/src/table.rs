@@ -227,25 +227,13 @@ impl Table {
     }
 }
 
-/// Calls the sealer and holds it to one result per value.
-pub(crate) fn seal(
-    sealer: &dyn Sealer,
-    key: Key,
-    cells: &[(Cell, &str)],
-) -> Result<Vec<Vec<u8>>, SandboxError> {
-    let sealed = sealer.seal_many(key, cells).map_err(|error| SandboxError::Seal(error.to_string()))?;
-    if sealed.len() != cells.len() {
-        return Err(SandboxError::Seal("the sealer lost values".to_owned()));
-    }
-    Ok(sealed)
-}
-
-/// The client that a row belongs to; about ten rows each.
-pub(crate) fn client_of(id: i64) -> i64 {
-    id / 10
-}
-
-async fn create_functions(client: &Client) -> Result<(), SandboxError> {
+/// Makes the extension pgcrypto and the runbook's functions `encrypt_sensitive_data(text, key)` and
+/// `decrypt_sensitive_data(text, key)`: `pgp_sym_encrypt` in base64 with line breaks, and its inverse.
+///
+/// # Errors
+///
+/// [`SandboxError::MissingExtension`] if pgcrypto is not installed; [`SandboxError::Sql`].
+pub async fn create_functions(client: &Client) -> Result<(), SandboxError> {
     let made = client.batch_execute("CREATE EXTENSION IF NOT EXISTS pgcrypto").await;
     if let Err(error) = made {
         let missing = [SqlState::UNDEFINED_FILE, SqlState::FEATURE_NOT_SUPPORTED];
@@ -263,6 +251,24 @@ async fn create_functions(client: &Client) -> Result<(), SandboxError> {
         CREATE OR REPLACE FUNCTION decrypt_sensitive_data(t text, k text) RETURNS text
             LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT pgp_sym_decrypt(decode(t, 'base64'), k) $$;";
     Ok(client.batch_execute(functions).await?)
+}
+
+/// Calls the sealer and holds it to one result per value.
+pub(crate) fn seal(
+    sealer: &dyn Sealer,
+    key: Key,
+    cells: &[(Cell, &str)],
+) -> Result<Vec<Vec<u8>>, SandboxError> {
+    let sealed = sealer.seal_many(key, cells).map_err(|error| SandboxError::Seal(error.to_string()))?;
+    if sealed.len() != cells.len() {
+        return Err(SandboxError::Seal("the sealer lost values".to_owned()));
+    }
+    Ok(sealed)
+}
+
+/// The client that a row belongs to; about ten rows each.
+pub(crate) fn client_of(id: i64) -> i64 {
+    id / 10
 }
 
 async fn insert_by_functions(

@@ -5,12 +5,30 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
+/// CPU seconds, user and system, of this process; `None` where the system does not tell (it is read from `/proc`).
+pub fn process_cpu_seconds() -> Option<f64> {
+    let stat = Stat::read(rustix::process::getpid())?;
+    Some(seconds(stat.own_ticks))
+}
+
+/// The most memory that this process has had in use, in MiB; `None` where the system does not tell.
+pub fn peak_rss_mib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
 /// CPU seconds, user and system, of a process, its living children and all children that it waited for.
 pub(crate) fn tree_cpu_seconds(root: Pid) -> Option<f64> {
     let mut ticks = Stat::read(root)?.own_and_reaped_ticks;
     // A process may end while its entry is looked at: then its parent counts it from now on.
     ticks += children_in_proc(root)?.iter().map(|(_, stat)| stat.own_and_reaped_ticks).sum::<u64>();
-    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Some(seconds(ticks))
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// The children of a process at this moment.
@@ -46,6 +64,7 @@ fn children_by_ps(parent: Pid) -> Vec<Pid> {
 /// The fields of `/proc/PID/stat` that are needed here, proc_pid_stat(5).
 struct Stat {
     parent: i32,
+    own_ticks: u64,
     own_and_reaped_ticks: u64,
 }
 
@@ -56,9 +75,10 @@ impl Stat {
         let after_name = &text[text.rfind(')')? + 1..];
         let mut fields = after_name.split_ascii_whitespace().skip(1);
         let parent = fields.next()?.parse().ok()?;
-        let times = fields.skip(9).take(4).map(|field| field.parse::<i64>().ok());
-        let ticks = times.sum::<Option<i64>>()?;
-        Some(Self { parent, own_and_reaped_ticks: ticks.try_into().ok()? })
+        let mut times = fields.skip(9).map(|field| field.parse::<u64>().ok());
+        let mut next_two = || Some(times.next()?? + times.next()??);
+        let (own_ticks, reaped_ticks) = (next_two()?, next_two()?);
+        Some(Self { parent, own_ticks, own_and_reaped_ticks: own_ticks + reaped_ticks })
     }
 }
 
@@ -75,6 +95,14 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(tree_cpu_seconds(pid).unwrap() > before);
+        assert!(process_cpu_seconds().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn memory_is_told() {
+        let filled = vec![1_u8; 64 << 20];
+        assert!(peak_rss_mib().unwrap() > 64.0);
+        drop(filled);
     }
 
     #[test]
