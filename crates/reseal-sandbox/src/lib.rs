@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod postgres;
 pub mod proxy;
 pub mod seal;
+pub mod stage;
 pub mod table;
 #[cfg(feature = "tls")]
 mod tls;
