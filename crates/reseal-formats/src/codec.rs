@@ -184,3 +184,102 @@ impl Codec {
         if possible && self.format.continues(&value.shape) { value.encoding } else { self.encoding }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reseal_crypto::OsRandom;
+
+    use super::*;
+
+    /// Keeps values as they are and says by which way they were opened.
+    #[derive(Debug)]
+    struct TwoWays;
+
+    impl Format for TwoWays {
+        fn name(&self) -> &'static str {
+            "two ways"
+        }
+
+        fn authenticated(&self) -> bool {
+            true
+        }
+
+        fn key_prefix(&self) -> Option<&[u8]> {
+            Some(b"KEY")
+        }
+
+        fn open(&self, message: &[u8], _: Option<&RowKey>, out: &mut Vec<u8>) -> Result<Shape, OpenError> {
+            if message == b"bad" {
+                return Err(OpenError::Unopened);
+            }
+            out.extend_from_slice(message);
+            Ok(Shape::Fernet { created: 1 })
+        }
+
+        fn open_many(
+            &self,
+            messages: &[&[u8]],
+            rows: &[Option<&RowKey>],
+            out: &mut Vec<u8>,
+        ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+            let many = open_each(self, messages, rows, out).into_iter();
+            many.map(|result| result.map(|(place, _)| (place, Shape::Fernet { created: 2 }))).collect()
+        }
+
+        fn seal(
+            &self,
+            plaintext: &[u8],
+            _: &Shape,
+            _: Option<&RowKey>,
+            _: &mut RandomPool<'_>,
+            out: &mut Vec<u8>,
+        ) -> Result<(), SealError> {
+            out.extend_from_slice(plaintext);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_proof_goes_another_way() {
+        for encoding in [Encoding::Raw, Encoding::Base64 { lines: true }] {
+            let codec = Codec::new(Box::new(TwoWays), encoding);
+            let mut stored = Vec::new();
+            encoding.encode(b"value", &mut stored);
+            let created =
+                |mut opened: Vec<Result<Opened, OpenError>>| opened.remove(0).map(|o| o.shape.created());
+            assert_eq!(created(codec.open_many(&[&stored], &[None], &mut Vec::new())), Ok(Some(2)));
+            assert_eq!(created(codec.reopen_many(&[&stored], &[None], &mut Vec::new())), Ok(Some(1)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_decode_leaves_the_others_in_their_places() {
+        let codec = Codec::new(Box::new(TwoWays), Encoding::Hex { escaped: false, upper: false });
+        let (rows, mut plaintexts) = ([None; 5], b"before".to_vec());
+        let opened = codec.open_many(&[b"6f6e65", b"zz", b"626164", b"74776f", b"7"], &rows, &mut plaintexts);
+        let texts: Vec<Option<&[u8]>> =
+            opened.iter().map(|o| o.as_ref().ok().map(|o| &plaintexts[o.plaintext.clone()])).collect();
+        assert_eq!(texts, [Some(&b"one"[..]), None, None, Some(b"two"), None]);
+        assert_eq!(opened[2], Err(OpenError::Unopened));
+        assert!(matches!(opened[1], Err(OpenError::Malformed { format: "two ways", .. })));
+        assert!(matches!(opened[4], Err(OpenError::Malformed { .. })));
+    }
+
+    #[test]
+    fn places_of_sealed_values_follow_what_was_there() {
+        for encoding in [Encoding::Raw, Encoding::Base64 { lines: false }] {
+            let codec = Codec::new(Box::new(TwoWays), encoding);
+            let value = |plaintext| Opened { plaintext, shape: Shape::Plain, encoding: Encoding::Raw };
+            let mut out = b"before".to_vec();
+            let mut random = RandomPool::new(&OsRandom);
+            let values = [value(3..6), value(0..3)];
+            let places =
+                codec.seal_many(b"onetwo", &values, &[None; 2], &mut random, &mut out).expect("seals");
+            let mut expected = [Vec::new(), Vec::new()];
+            encoding.encode(b"two", &mut expected[0]);
+            encoding.encode(b"one", &mut expected[1]);
+            assert_eq!(places.iter().map(|place| out[place.clone()].to_vec()).collect::<Vec<_>>(), expected);
+            assert!(out.starts_with(b"before"));
+        }
+    }
+}

@@ -293,6 +293,17 @@ impl FormatSpec {
         !matches!(self, Self::Pgcrypto(spec) if spec.allow_no_mdc)
     }
 
+    /// This description as a target: without what it allows for reading only.
+    ///
+    /// What a plan means that names no target: the same format under the new key.
+    #[must_use]
+    pub fn as_target(&self) -> Self {
+        match self {
+            Self::Pgcrypto(spec) => Self::Pgcrypto(PgcryptoSpec { allow_no_mdc: false, ..*spec }),
+            other => other.clone(),
+        }
+    }
+
     /// Checks that the description holds together for a column of this type.
     ///
     /// # Errors

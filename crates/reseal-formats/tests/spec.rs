@@ -260,6 +260,7 @@ fn only_authenticated_formats_are_writable() {
     let unhashed = "format = \"pgcrypto\", allow-no-mdc = true";
     assert!(!spec(unhashed).writable());
     assert!(!codec(unhashed, ColumnType::Bytes, 1).format().authenticated());
+    assert_eq!(spec(unhashed).as_target(), spec("format = \"pgcrypto\""));
     assert_eq!(spec("format = \"reseal\"").binding(), Binding::Column);
     assert_eq!(spec("format = \"reseal\", binding = \"row\"").binding(), Binding::Row);
 }

@@ -69,17 +69,32 @@ impl<'a> Message<'a> {
         self.cipher.key_len()
     }
 
-    /// The cipher and key of the data, given the key from the passphrase; `None` if that key is wrong.
-    pub(super) fn data_key(&self, s2k_key: &Key) -> Option<(Cipher, Key)> {
-        let Some(session) = &self.session else { return Some((self.cipher, s2k_key.clone())) };
+    /// The cipher and key of the data, given the key from the passphrase.
+    pub(super) fn data_key(&self, s2k_key: &Key) -> DataKey {
+        let own = |plausible| DataKey { cipher: self.cipher, key: s2k_key.clone(), plausible };
+        let Some(session) = &self.session else { return own(true) };
         let mut opened = Zeroizing::new(session.clone());
         cfb::decrypt(self.cipher, s2k_key, &mut opened);
-        let (id, key) = opened.split_first()?;
-        let cipher = Cipher::from_id(*id).filter(|cipher| cipher.key_len() == key.len())?;
-        let mut data_key = Key::default();
-        data_key[..key.len()].copy_from_slice(key);
-        Some((cipher, data_key))
+        let (id, bytes) =
+            opened.split_first().expect("a session key has its cipher before it: see `parse_key_packet`");
+        match Cipher::from_id(*id).filter(|cipher| cipher.key_len() == bytes.len()) {
+            Some(cipher) => {
+                let mut key = Key::default();
+                key[..bytes.len()].copy_from_slice(bytes);
+                DataKey { cipher, key, plausible: true }
+            }
+            None => own(false),
+        }
     }
+}
+
+/// What the data is decrypted with.
+pub(super) struct DataKey {
+    pub(super) cipher: Cipher,
+    pub(super) key: Key,
+    /// False if the session key makes no sense, so that the passphrase is wrong. The key is one that serves all the
+    /// same: a wrong passphrase shall take the same steps wherever it shows.
+    pub(super) plausible: bool,
 }
 
 /// Skips marker packets, as readers must.

@@ -35,6 +35,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use algorithm::{Cipher, Compression, Digest};
 pub use literal::PLAINTEXT_MAX;
+use message::DataKey;
 pub use message::Message;
 pub use s2k::S2kMode;
 pub use seal::Options;
@@ -201,17 +202,18 @@ impl Format for PgcryptoFormat {
 
 /// Opens a message with the key that its S2K gives.
 fn open_with(message: &Message<'_>, s2k_key: &Key, plaintext: &mut Vec<u8>) -> Result<Shape, OpenError> {
-    let (cipher, key) = message.data_key(s2k_key).ok_or(OpenError::Unopened)?;
+    let DataKey { cipher, key, plausible } = message.data_key(s2k_key);
     let mut data = match &message.data {
         Body::Whole(bytes) => Zeroizing::new(bytes.to_vec()),
         Body::Joined(bytes) => bytes.clone(),
     };
     let literal = if message.hashed {
         cfb::decrypt(cipher, &key, &mut data);
-        literal::read(checked_packets(&data)?, plaintext)?
+        let packets = checked_packets(&data).filter(|_| plausible).ok_or(OpenError::Unopened)?;
+        literal::read(packets, plaintext)?
     } else {
         cfb::decrypt_resynchronised(cipher, &key, &mut data);
-        open_unhashed(&data, plaintext)?
+        open_unhashed(&data, plausible, plaintext)?
     };
     Ok(Shape::Pgcrypto(MessageShape {
         cipher,
@@ -225,21 +227,25 @@ fn open_with(message: &Message<'_>, s2k_key: &Key, plaintext: &mut Vec<u8>) -> R
 }
 
 /// The packets between prefix and hash, if the hash is right.
-fn checked_packets(data: &[u8]) -> Result<&[u8], OpenError> {
-    let end = data.len().checked_sub(MDC_LEN).ok_or(OpenError::Unopened)?;
-    let packets = data[..end].get(cfb::PREFIX_LEN..).ok_or(OpenError::Unopened)?;
+fn checked_packets(data: &[u8]) -> Option<&[u8]> {
+    let end = data.len().checked_sub(MDC_LEN)?;
+    let packets = data[..end].get(cfb::PREFIX_LEN..)?;
     let header = &data[end..end + packet::MDC_HEADER.len()];
     let hash = Sha1::digest(&data[..data.len() - 20]);
     let right = hash.ct_eq(&data[data.len() - 20..]) & header.ct_eq(&packet::MDC_HEADER) & repeats(data);
-    if right.into() { Ok(packets) } else { Err(OpenError::Unopened) }
+    bool::from(right).then_some(packets)
 }
 
 /// Without a hash only the repeated bytes and the grammar of the packets speak against a wrong key.
-fn open_unhashed(data: &[u8], plaintext: &mut Vec<u8>) -> Result<literal::Literal, OpenError> {
+fn open_unhashed(
+    data: &[u8],
+    plausible: bool,
+    plaintext: &mut Vec<u8>,
+) -> Result<literal::Literal, OpenError> {
     let packets = data.get(cfb::PREFIX_LEN..).ok_or(OpenError::Unopened)?;
     let start = plaintext.len();
     let read = literal::read(packets, plaintext);
-    if bool::from(repeats(data)) {
+    if plausible && bool::from(repeats(data)) {
         return read.map_err(|_| OpenError::Unopened);
     }
     plaintext[start..].zeroize();
