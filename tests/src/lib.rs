@@ -1,3 +1,11 @@
-//! What whole-system tests share: programs in other languages, and what they are asked.
+//! What whole-system tests share: the engine in a process of its own, formats and keys, the test's own account of
+//! what was written, and programs in other languages.
 
+pub mod command;
+pub mod probe;
+pub mod process;
+pub mod protocol;
 pub mod python;
+pub mod random;
+pub mod scene;
+pub mod scheme;
