@@ -345,3 +345,58 @@ impl ChainKey {
         self.number += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reseal_crypto::SecretBytes;
+    use reseal_crypto::slot::Opener;
+
+    use super::*;
+    use crate::vault::{CreateOptions, NewSlot, OpenOptions};
+
+    /// Rewrites the whole log as an intruder would who has the vault key and the file: every body and MAC follows from the
+    /// one before, the head names the last, but the keys of the past are gone, so the MACs are made with another.
+    fn forge(vault: &mut Vault) {
+        vault
+            .change(|change| {
+                let mut entries = Vec::new();
+                walk(&change.view, None, |entry| entries.push(entry)).expect("sound so far");
+                let (mut chain, _) = ChainKey::first(change.random())?;
+                change.view.tx.execute("DELETE FROM audit", ())?;
+                (change.view.head.audit_len, change.view.head.audit_mac) = (0, [0; 32]);
+                for LogEntry { stamp, event, .. } in entries {
+                    let forged = Entry { stamp, event: event.detail("nothing to see here") };
+                    change.view.head.audit_mac = chain.append(&change.view, change.random(), &forged)?;
+                    change.view.head.audit_len += 1;
+                }
+                change.replace_chain(chain);
+                Ok(((), Event::done("tick")))
+            })
+            .expect("the vault key allows it");
+    }
+
+    #[test]
+    fn a_log_forged_with_the_vault_key_does_not_pass_the_auditor() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let opener = Opener::KeyFile(SecretBytes::copy_from(&[1; 32]));
+        let options = CreateOptions {
+            slots: vec![NewSlot { name: "key".to_owned(), opener }],
+            kdf: reseal_crypto::kdf::KdfParams::FLOOR,
+            recovery_code: false,
+            suite: reseal_crypto::Suite::Xaes256Gcm,
+            open: OpenOptions::default(),
+        };
+        let created = Vault::create(&directory.path().join("v"), options).expect("created");
+        let (mut vault, auditor) = (created.vault, created.auditor_key);
+        for _ in 0..3 {
+            vault.record_event(Event::done("tick")).expect("recorded");
+        }
+        let kept = vault.anchor();
+        vault.audit_verify(Some(&auditor)).expect("sound");
+        forge(&mut vault);
+        assert!(vault.audit_verify(None).is_ok(), "without the auditor's key the forgery is consistent");
+        let found = vault.audit_verify(Some(&auditor)).expect_err("forged").to_string();
+        assert!(found.contains("audit entry 0 "), "{found}");
+        assert!(vault.check_anchor(&kept).is_err(), "an anchor kept elsewhere notices it too");
+    }
+}

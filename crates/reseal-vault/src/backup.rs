@@ -72,7 +72,7 @@ impl Vault {
         copy_pages(self.connection(), &mut copy, self.busy_timeout())?;
         let report = verify(&mut copy, draft.path(), self.keys())?;
         copy.close().map_err(|(_, error)| error)?;
-        let path = draft.publish("file")?;
+        let path = draft.publish()?;
         self.record_event(Event::done("backup").of(path.display()).detail(report.anchor.to_string()))?;
         Ok(BackupReport { path, ..report })
     }
@@ -163,7 +163,7 @@ pub fn restore(
     }
     match living {
         Some(living) => living.overwrite(draft.path(), busy_timeout)?,
-        None => drop(draft.publish("file")?),
+        None => drop(draft.publish()?),
     }
     let mut vault = LockedVault::find(&to, options)?.unlock(key)?;
     vault.remember(vault.anchor());
@@ -223,7 +223,7 @@ impl Living {
         let mut copy = schema::connect(draft.path(), options.busy_timeout)?;
         copy_pages(&self.0, &mut copy, options.busy_timeout)?;
         copy.close().map_err(|(_, error)| error)?;
-        draft.publish("file")
+        draft.publish()
     }
 
     /// Replaces every page in one transaction.

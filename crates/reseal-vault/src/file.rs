@@ -138,9 +138,9 @@ impl Draft {
     /// # Errors
     ///
     /// [`VaultError::Exists`] if the name, or a side file that SQLite would take for its own, exists.
-    pub(crate) fn publish(self, what: &'static str) -> Result<PathBuf, VaultError> {
+    pub(crate) fn publish(self) -> Result<PathBuf, VaultError> {
         sync(&self.path)?;
-        let taken = || VaultError::Exists { what, name: self.target.display().to_string() };
+        let taken = || VaultError::Exists { what: "file", name: self.target.display().to_string() };
         if side_files(&self.target).any(|side| fs::symlink_metadata(side).is_ok()) {
             return Err(taken());
         }

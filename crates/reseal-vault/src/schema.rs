@@ -161,3 +161,36 @@ pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Va
     let path = file::check_existing(path)?;
     connect(&path, busy_timeout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_made_and_read_back() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().canonicalize().expect("resolved").join("x");
+        // The journal mode is the one setting that stands in the file.
+        let wal = Connection::open(&path).expect("opens");
+        wal.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").expect("in another mode");
+        drop(wal);
+        let connection = connect(&path, Duration::ZERO).expect("connects");
+        let expected = [("synchronous", 3), ("secure_delete", 1), ("temp_store", 2), ("trusted_schema", 0)];
+        for (name, value) in expected {
+            let held: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).expect("read");
+            assert_eq!(held, value, "{name}");
+        }
+        let mode: String =
+            connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("read");
+        assert_eq!(mode, "delete");
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).expect("read"));
+    }
+
+    #[test]
+    fn a_setting_that_is_not_held_is_an_error() {
+        let connection = Connection::open_in_memory().expect("opens");
+        // A database in memory keeps its journal there, whatever it is told.
+        let refused = apply(&connection, Path::new("x"), "journal_mode", "DELETE", "delete");
+        assert!(matches!(refused, Err(VaultError::NotAVault { .. })), "{refused:?}");
+    }
+}

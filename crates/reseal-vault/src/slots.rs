@@ -78,6 +78,14 @@ fn parse_kdf(kdf: i64, [memory_kib, passes, lanes]: [u32; 3]) -> Result<SlotKdf,
     }
 }
 
+/// Memory in KiB, passes and lanes, as they are stored.
+fn cost(kdf: SlotKdf) -> [u32; 3] {
+    match kdf {
+        SlotKdf::Passphrase(params) => [params.memory_kib(), params.passes(), params.lanes()],
+        SlotKdf::RecoveryCode | SlotKdf::KeyFile => [0; 3],
+    }
+}
+
 /// Tries the slots of the opener's kind in order.
 ///
 /// # Errors
@@ -118,11 +126,8 @@ impl From<SlotError> for VaultError {
 pub(crate) fn digest(keys: &Keys, slots: &[StoredSlot]) -> Digest {
     let encoded =
         slots.iter().fold(Canonical::new("reseal/v1/vault/slots"), |list, StoredSlot { slot, label }| {
-            let cost = match slot.kdf {
-                SlotKdf::Passphrase(params) => [params.memory_kib(), params.passes(), params.lanes()],
-                SlotKdf::RecoveryCode | SlotKdf::KeyFile => [0; 3],
-            };
-            cost.into_iter()
+            cost(slot.kdf)
+                .into_iter()
                 .fold(list.bytes(&slot.id).u64(slot.kdf.id().into()), |list, n| list.u64(n.into()))
                 .bytes(&slot.salt)
                 .bytes(&slot.nonce.0)
@@ -159,10 +164,7 @@ pub(crate) fn insert(
 ) -> Result<(), VaultError> {
     let label = serde_json::to_vec(&Label { name: name.to_owned(), created }).expect("text and a number");
     let label = change.keys().bound(Place::Slot(&slot.id)).seal(&label, change.random())?;
-    let cost = match slot.kdf {
-        SlotKdf::Passphrase(params) => [params.memory_kib(), params.passes(), params.lanes()],
-        SlotKdf::RecoveryCode | SlotKdf::KeyFile => [0; 3],
-    };
+    let [memory_kib, passes, lanes] = cost(slot.kdf);
     change
         .view
         .tx
@@ -173,9 +175,9 @@ pub(crate) fn insert(
         .execute(params![
             slot.id,
             slot.kdf.id(),
-            cost[0],
-            cost[1],
-            cost[2],
+            memory_kib,
+            passes,
+            lanes,
             slot.salt,
             slot.nonce.0,
             slot.wrapped,

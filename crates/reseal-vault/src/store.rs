@@ -246,6 +246,12 @@ impl<'v> Change<'v> {
         Ok(number)
     }
 
+    /// Goes on with another audit key: what an intruder would do.
+    #[cfg(test)]
+    pub(crate) fn replace_chain(&mut self, chain: ChainKey) {
+        self.chain = chain;
+    }
+
     /// Appends an audit entry, writes the tree and the head, and makes it all durable.
     ///
     /// # Errors

@@ -289,7 +289,7 @@ impl Vault {
         let draft = file::Draft::beside(&path, random)?;
         let stamp = stamp(&open, made.first().map_or("", |(name, _)| name));
         write_first(draft.path(), &keys, chain, &made, &open, stamp)?;
-        draft.publish("file")?;
+        draft.publish()?;
 
         let mut vault =
             LockedVault::find(&path, open)?.unlock(UnlockedKey { key: root, slot: Some(made[0].1.id) })?;
