@@ -196,7 +196,8 @@ impl Ledger {
         Some(self.values.plaintext(Cell { id: origin.id, column }, origin.version))
     }
 
-    fn compare_chunk(&self, rows: &[StoredRow], sealer: &dyn Sealer, found: &mut Comparison) {
+    /// Opens every value of these rows and compares it; [`finished`](Self::finished) follows the last of them.
+    pub(crate) fn compare_chunk(&self, rows: &[StoredRow], sealer: &dyn Sealer, found: &mut Comparison) {
         let cells: Vec<(Cell, &[u8])> = rows
             .iter()
             .flat_map(|row| {
@@ -274,7 +275,8 @@ impl Ledger {
         }
     }
 
-    fn finished(&self, mut found: Comparison) -> Comparison {
+    /// Counts the rows that were not there, once all were compared.
+    pub(crate) fn finished(&self, mut found: Comparison) -> Comparison {
         let matched = found.rows - found.extra;
         found.missing = self.rows().saturating_sub(matched);
         found

@@ -2,15 +2,20 @@
 //! plays on, over Postgres and over SQLite.
 
 mod postgres;
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use postgres::PostgresStage;
+pub use sqlite::SqliteStage;
 
 use crate::codec::CodecSealer;
 use crate::error::SandboxError;
 use crate::ledger::Comparison;
+use crate::seal::{Key, Sealer};
+use crate::table::StoredRow;
+use crate::values::Cell;
 
 /// Which key opens the values of a table, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +26,26 @@ pub struct Census {
     pub new: u64,
     /// Values that open under neither or under both.
     pub neither: u64,
+}
+
+impl Census {
+    /// Opens every value of these rows and counts them.
+    fn add(&mut self, rows: &[StoredRow], sealer: &dyn Sealer) {
+        let cells: Vec<(Cell, &[u8])> = rows
+            .iter()
+            .flat_map(|row| {
+                let cells = row.cells.iter().enumerate();
+                cells.filter_map(|(column, cell)| Some((Cell { id: row.id, column }, cell.as_deref()?)))
+            })
+            .collect();
+        for opened in sealer.open_many(&cells) {
+            match opened.map(|opened| opened.key) {
+                Some(Key::Old) => self.old += 1,
+                Some(Key::New) => self.new += 1,
+                None => self.neither += 1,
+            }
+        }
+    }
 }
 
 /// What the application did, and what the table holds of it.
@@ -72,7 +97,10 @@ pub trait Stage {
     /// # Errors
     ///
     /// [`SandboxError`].
-    fn runbook_rate(&mut self, old_passphrase: &str) -> impl Future<Output = Result<Option<f64>, SandboxError>>;
+    fn runbook_rate(
+        &mut self,
+        old_passphrase: &str,
+    ) -> impl Future<Output = Result<Option<f64>, SandboxError>>;
 
     /// Starts the application under the old key.
     ///

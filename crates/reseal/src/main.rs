@@ -4,6 +4,7 @@ mod app;
 mod args;
 mod causes;
 mod commands;
+mod demo;
 mod exit;
 mod failure;
 mod input;

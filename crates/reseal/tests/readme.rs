@@ -22,7 +22,9 @@ fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
 fn calls(line: &str) -> impl Iterator<Item = Vec<String>> {
     let code = line.split(" #").next().unwrap_or_default();
     let pipeline = code.split('|').map(|part| part.split_whitespace().map(|word| word.replace('\'', "")));
-    pipeline.map(Iterator::collect::<Vec<_>>).filter(|words| words.first().is_some_and(|word| word == "reseal"))
+    pipeline
+        .map(Iterator::collect::<Vec<_>>)
+        .filter(|words| words.first().is_some_and(|word| word == "reseal"))
 }
 
 #[test]

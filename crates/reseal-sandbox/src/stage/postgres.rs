@@ -10,9 +10,9 @@ use crate::codec::CodecSealer;
 use crate::error::SandboxError;
 use crate::ledger::Ledger;
 use crate::postgres::{Options, Server, connect};
-use crate::seal::{Key, Sealer, Sealing};
+use crate::seal::Sealing;
 use crate::table::Table;
-use crate::values::{Cell, Values};
+use crate::values::Values;
 use crate::writer::{Writer, WriterOptions};
 
 /// Rows whose values the database's own functions encrypt.
@@ -195,23 +195,7 @@ impl Stage for PostgresStage {
     async fn census(&mut self) -> Result<Census, SandboxError> {
         let sealer = self.sealer()?;
         let mut census = Census::default();
-        let count = |rows: &[crate::table::StoredRow]| {
-            let cells: Vec<(Cell, &[u8])> = rows
-                .iter()
-                .flat_map(|row| {
-                    let cells = row.cells.iter().enumerate();
-                    cells.filter_map(|(column, cell)| Some((Cell { id: row.id, column }, cell.as_deref()?)))
-                })
-                .collect();
-            for opened in sealer.open_many(&cells) {
-                match opened.map(|opened| opened.key) {
-                    Some(Key::Old) => census.old += 1,
-                    Some(Key::New) => census.new += 1,
-                    None => census.neither += 1,
-                }
-            }
-        };
-        self.table().scan(&self.client, count).await?;
+        self.table().scan(&self.client, |rows| census.add(rows, &*sealer)).await?;
         Ok(census)
     }
 
@@ -220,11 +204,7 @@ impl Stage for PostgresStage {
         let writer = writer.ok_or_else(|| SandboxError::Writer("it is not running".to_owned()))?;
         let report = writer.stop()?;
         let comparison = report.ledger.compare(&self.client, &self.table(), &*self.sealer()?).await?;
-        Ok(Ending {
-            transactions: report.transactions,
-            comparison,
-            longest: report.longest_transaction,
-        })
+        Ok(Ending { transactions: report.transactions, comparison, longest: report.longest_transaction })
     }
 
     async fn rewritten_twice(&mut self) -> Result<u64, SandboxError> {

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use global::{Global, Opener};
-pub(crate) use reencrypt::{ColumnsArg, ReencryptCommand, RunArgs};
+pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
 pub(crate) use secrets::{
     ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg,
     PutArgs, RevertArgs, ValueArgs, VersionArgs,
@@ -106,6 +106,9 @@ pub(crate) enum Command {
     /// Re-encrypt database columns under a new key
     #[command(subcommand)]
     Reencrypt(ReencryptCommand),
+    /// Show the whole job on a private database: re-encrypt, kill, resume, prove
+    #[command(after_help = "Examples:\n  reseal demo\n  reseal demo --rows 1000000\n  reseal demo --json")]
+    Demo(DemoArgs),
     /// Print shell completions
     #[command(after_help = "Examples:\n  reseal completions bash > /etc/bash_completion.d/reseal\n  \
         reseal completions zsh > ~/.zfunc/_reseal")]

@@ -1,4 +1,4 @@
-//! Commands on columns.
+//! Commands on columns, and the demo.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -55,4 +55,18 @@ pub(crate) struct RunArgs {
     /// Passes over the table before it gives up on writers that still use the old key
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) passes: NonZeroU32,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Rows of the table
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    pub(crate) rows: u64,
+    /// A database of your own to work in instead of a private server; a schema is made and dropped
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// Use SQLite even where Postgres is installed
+    #[arg(long, conflicts_with = "postgres")]
+    pub(crate) sqlite: bool,
 }

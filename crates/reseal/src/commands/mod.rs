@@ -36,6 +36,7 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
         Command::Reencrypt(command) => reencrypt::run(app, &command),
+        Command::Demo(args) => crate::demo::run(app, &args),
         Command::Completions { shell } => meta::completions(app, shell),
         Command::ExitCodes => meta::exit_codes(app),
         Command::AgentServe(args) => agent::serve(&args),

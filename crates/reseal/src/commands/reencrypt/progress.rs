@@ -14,8 +14,6 @@ use crate::units::{count, span};
 
 /// How often a line is written where no bar is drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// How often a JSON line is written.
-const JSON_EVERY: Duration = Duration::from_millis(100);
 
 /// Shows the progress of one run.
 #[derive(Debug)]
@@ -73,8 +71,8 @@ impl Progress {
         self.bar.inc(rows);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.rows += rows;
-        let every = if self.ui.is_json() { JSON_EVERY } else { LINE_EVERY };
-        let is_due = state.told.is_none_or(|told| told.elapsed() >= every);
+        // A program that reads along gets every batch.
+        let is_due = self.ui.is_json() || state.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
         if is_due && !self.ui.is_quiet() && (self.ui.is_json() || !self.ui.draws()) {
             state.told = Some(Instant::now());
             self.tell(&state);
