@@ -99,6 +99,9 @@ pub(crate) fn classify_column(job: &Job, chunk: &Chunk<'_>, column: usize, look:
                 *verdict = Verdict::New;
                 named_new.push(row);
             }
+            Some(bytes) if job.suppressed.holds(|| job.keys.value_mac(bytes)) => {
+                *verdict = Verdict::Bad(Reason::WriteSuppressed);
+            }
             Some(_) => unknown.push(row),
         }
     }

@@ -14,6 +14,7 @@ use crate::proof::{Reading, read_all};
 use crate::store::{Horizon, QuarantineRecord, Session, Standing, Store};
 use crate::survey::Survey;
 use crate::transform::Census;
+use crate::verified::Reason;
 use crate::worker::{Crew, PassEnd};
 
 /// Runs one job against one store.
@@ -119,6 +120,9 @@ impl<S: Store> Engine<S> {
             return Err(EngineError::Refused(survey.refusals().to_vec()));
         }
         let standing = session.enter().await?;
+        let quarantine = session.quarantined().await?.into_iter();
+        let vanished = quarantine.filter(|record| record.reason == Reason::WriteSuppressed);
+        self.job.suppressed.restore(vanished.map(|record| record.value_mac));
         match standing.state {
             RunState::Active => self.run_passes(session, standing.pass).await,
             RunState::Proved => {

@@ -22,6 +22,7 @@ pub mod postgres;
 mod proof;
 pub mod sqlite;
 pub mod store;
+mod suppressed;
 pub mod survey;
 pub mod transform;
 pub mod verified;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 use crate::ledger::{LedgerKeys, RunId, RunKey, SealedSpan, SpanRecord};
+use crate::suppressed::Suppressed;
 
 /// Most columns of one run: they change together in one statement, and one word says which of a row changed.
 pub const COLUMNS_MAX: usize = 32;
@@ -189,6 +190,8 @@ pub struct Job {
     pub codecs: Vec<Codecs>,
     /// The keys of the account.
     pub keys: LedgerKeys,
+    /// Values whose writes vanish.
+    pub(crate) suppressed: Suppressed,
 }
 
 impl Job {
@@ -220,7 +223,7 @@ impl Job {
         if plan.columns.is_empty() || plan.columns.len() > COLUMNS_MAX {
             return Err(EngineError::Plan(format!("a run has 1 to {COLUMNS_MAX} columns")));
         }
-        Ok(Self { plan, codecs, keys: LedgerKeys::new(key) })
+        Ok(Self { plan, codecs, keys: LedgerKeys::new(key), suppressed: Suppressed::default() })
     }
 
     /// Seals a span's record with its MAC, for the store to keep.

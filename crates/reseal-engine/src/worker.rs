@@ -13,9 +13,11 @@ use crate::ledger::{ScanRange, SpanRecord, Tally};
 use crate::observer::{BatchInfo, Event, Moment, Observer};
 use crate::options::{CancelToken, RunOptions};
 use crate::plan::Job;
-use crate::store::{Claim, Committed, Filter, ReadLimits, Session, Store, WriteOutcome};
+use crate::store::{
+    Claim, Committed, Filter, MissCause, QuarantineRecord, ReadLimits, Session, Store, WriteOutcome,
+};
 use crate::transform::verify_on_pool;
-use crate::verified::{Lease, VerifiedBatch};
+use crate::verified::{Lease, Reason, VerifiedBatch};
 
 /// Rows of a worker's first batch, before it knows how long rows take.
 const FIRST_ROWS: usize = 2_000;
@@ -175,7 +177,13 @@ impl<S: Store> Worker<S> {
             }
             let batch = self.next_batch(session, &lease.span).await?;
             match self.write(session, lease, &batch).await? {
-                WriteOutcome::Committed(committed) => self.account(lease, &batch, *committed).await,
+                WriteOutcome::Committed(committed) => {
+                    let vanished = self.vanished(&batch, &committed);
+                    self.account(lease, &batch, *committed).await;
+                    if !vanished.is_empty() {
+                        session.quarantine(vanished).await?;
+                    }
+                }
                 WriteOutcome::Busy => self.rows = (self.rows / 2).max(ROWS_MIN),
                 WriteOutcome::LeaseLost => *held = None,
             }
@@ -245,6 +253,30 @@ impl<S: Store> Worker<S> {
         }
         self.crew.observer.event(Event::Batch { rows: batch.batch().len() as u64, tally });
         self.crew.observer.at(Moment::Committed, BatchInfo { span: &before, batch: batch.batch() }).await;
+    }
+
+    /// Values whose write was suppressed once too often.
+    fn vanished(&self, batch: &VerifiedBatch, committed: &Committed) -> Vec<QuarantineRecord> {
+        let suppressed = committed.missed.iter().filter(|missed| missed.cause == MissCause::Suppressed);
+        let mut records = Vec::new();
+        for missed in suppressed {
+            let change = batch.changes()[missed.change as usize];
+            let row = change.row as usize;
+            for (column, cells) in batch.batch().columns.iter().enumerate() {
+                let value_mac = self.crew.job.keys.value_mac(cells.get(row).unwrap_or_default());
+                if change.columns >> column & 1 == 0 || !self.crew.job.suppressed.note(value_mac) {
+                    continue;
+                }
+                records.push(QuarantineRecord {
+                    relation: committed.span.relation.clone(),
+                    column: self.crew.job.plan.columns[column].name.clone(),
+                    row_key: batch.batch().row_key(row).as_bytes().to_vec(),
+                    reason: Reason::WriteSuppressed,
+                    value_mac,
+                });
+            }
+        }
+        records
     }
 
     fn stops(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::plan::{Job, KeyType};
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; SET LOCAL jit = off;
     SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; SET LOCAL enable_tidscan = on;
+    SET LOCAL enable_seqscan = off; SET LOCAL synchronize_seqscans = off;
     SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = 0;
     SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
@@ -19,6 +20,7 @@ pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ R
 pub(super) const SNAPSHOT_SETTINGS: &str = "SET LOCAL search_path = pg_catalog, pg_temp;
     SET LOCAL row_security = off; SET LOCAL jit = off; SET LOCAL client_encoding = 'UTF8';
     SET LOCAL TimeZone = 'UTC'; SET LOCAL enable_tidscan = on;
+    SET LOCAL enable_seqscan = off; SET LOCAL synchronize_seqscans = off;
     SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL statement_timeout = 0;
     SET LOCAL idle_in_transaction_session_timeout = 0";
 

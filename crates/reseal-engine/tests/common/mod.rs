@@ -139,9 +139,9 @@ pub fn observed(
     database: &Database,
     plan: &RunPlan,
     options: RunOptions,
-    observer: impl Observer + 'static,
+    observer: Arc<impl Observer + 'static>,
 ) -> Engine<PostgresStore> {
-    engine(database, plan, options).observed_by(Arc::new(observer))
+    engine(database, plan, options).observed_by(observer)
 }
 
 /// The codec of one side of a column.

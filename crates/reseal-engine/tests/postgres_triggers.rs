@@ -1,0 +1,131 @@
+//! Triggers, partitions and large values: what stands in the table is what was sent, or nothing is committed.
+
+mod common;
+
+use common::*;
+use reseal_engine::{EngineError, Reason};
+
+async fn with_trigger(statements: &str) -> (Database, reseal_engine::RunPlan) {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 300).await;
+    database.execute(statements).await;
+    (database, plan)
+}
+
+/// Asserts that the run stops because the database holds other bytes, and that nothing old went missing.
+async fn assert_not_stored(statements: &str) {
+    let (database, plan) = with_trigger(statements).await;
+    let error = engine(&database, &plan, options()).run().await.expect_err("the comparison fails");
+    assert!(matches!(error, EngineError::NotStored { .. }), "{error}");
+    let old = codec(&plan.columns[0].from, 0);
+    for row in database.client.query("SELECT id, a FROM clients", &[]).await.expect("reads") {
+        let id: i64 = row.get(0);
+        assert_eq!(open(&old, id, row.get(1)), Some(plaintext(id, 0)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_trigger_that_changes_the_value_stops_the_run() {
+    assert_not_stored(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF NEW.id = 77 THEN NEW.a = NEW.a || ''\\x00''; END IF; RETURN NEW; END';
+         CREATE TRIGGER spoil BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION spoil()",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_trigger_that_writes_again_stops_the_run() {
+    assert_not_stored(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF pg_trigger_depth() = 1 AND NEW.id = 77
+                    THEN UPDATE public.clients SET a = a || ''\\x00'' WHERE id = 77; END IF; RETURN NULL; END';
+         CREATE TRIGGER spoil AFTER UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION spoil()",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deferred_trigger_that_writes_again_stops_the_run() {
+    assert_not_stored(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF pg_trigger_depth() = 1 AND NEW.id = 77
+                    THEN UPDATE public.clients SET a = a || ''\\x00'' WHERE id = 77; END IF; RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER spoil AFTER UPDATE ON clients DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION spoil()",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suppressed_writes_end_in_quarantine() {
+    let (database, plan) = with_trigger(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF NEW.id IN (7, 8) THEN RETURN NULL; END IF; RETURN NEW; END';
+         CREATE TRIGGER refuse BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let outcome = engine(&database, &plan, options()).run().await.expect("ends");
+    assert_eq!(outcome.rewritten(), 298 * 3);
+    assert_eq!(outcome.quarantined(), 6);
+    assert_eq!(outcome.proof.columns[0].unopened_for(Reason::WriteSuppressed), 2);
+    let again = engine(&database, &plan, options()).run().await.expect("the quarantine is remembered");
+    assert_eq!((again.quarantined(), again.proof.old()), (6, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_and_children_are_leaves() {
+    let database = Database::start().await;
+    database
+        .execute(
+            "CREATE TABLE clients (id int8 PRIMARY KEY, a bytea, b bytea, c bytea, note text DEFAULT '') PARTITION BY RANGE (id);
+             CREATE TABLE clients_low PARTITION OF clients FOR VALUES FROM (0) TO (1000);
+             CREATE TABLE \"Clients High\" PARTITION OF clients FOR VALUES FROM (1000) TO (1000000)",
+        )
+        .await;
+    let plan = plan("clients", Way::RowEnvelope);
+    load(&database, &plan, 3_000).await;
+    let engine = engine(&database, &plan, options());
+    let survey = engine.survey().await.expect("surveys");
+    assert_eq!(survey.facts.leaves, ["public.\"Clients High\"", "public.clients_low"]);
+    let outcome = engine.run().await.expect("runs");
+    assert_eq!(outcome.rewritten(), 9_000);
+    assert_all_new(&database, &plan, 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_fit_into_little_memory() {
+    let database = Database::start().await;
+    let mut plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 50).await;
+    plan.columns.truncate(1);
+    let old = codec(&plan.columns[0].from, 0);
+    let large: Vec<u8> = (0..3_000_000_u32).map(|index| (index % 251) as u8).collect();
+    for id in [10_i64, 11, 30] {
+        let value = seal(&old, id, &large);
+        database
+            .client
+            .execute("UPDATE clients SET a = $2 WHERE id = $1", &[&id, &value])
+            .await
+            .expect("updates");
+    }
+    let small = reseal_engine::RunOptions { memory_bytes: 12 << 20, ..options() };
+    let outcome = engine(&database, &plan, small).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.proof.old()), (50, 0));
+    let new = codec(&plan.columns[0].to, 0);
+    let row = database.client.query_one("SELECT a FROM clients WHERE id = 30", &[]).await.expect("reads");
+    assert_eq!(open(&new, 30, row.get(0)), Some(large));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_without_a_key_is_rewritten() {
+    let database = Database::start().await;
+    let mut plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 1_000).await;
+    database.execute("ALTER TABLE clients DROP CONSTRAINT clients_pkey").await;
+    plan.key.clear();
+    let outcome = engine(&database, &plan, options()).run().await.expect("runs");
+    assert_eq!(outcome.rewritten(), 3_000);
+    assert_all_new(&database, &plan, 1_000).await;
+}
