@@ -35,6 +35,9 @@ pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, 
     };
     facts.leaves = vec![table.relation()];
     judge_table(connection, &table, &mut facts)?;
+    if !facts.refusals.is_empty() {
+        return Ok((facts, nothing));
+    }
     job.plan.columns.iter().for_each(|column| judge_column(&table, column, &mut facts));
     judge_key(connection, job, &table, &mut facts)?;
     if !facts.refusals.is_empty() {
@@ -211,7 +214,9 @@ fn sample(connection: &Connection, job: &Job, table: &Table) -> Result<Batch, En
         // The last read may have gone beyond this place.
         let from = position::of(start as i64).max(sample.end.clone());
         let part = read::rows(connection, job, table, (&from, &end), SAMPLE, Filter::All)?;
+        let end = part.end.clone();
         sample.append(part);
+        sample.end = end;
     }
     Ok(sample)
 }

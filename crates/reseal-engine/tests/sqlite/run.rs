@@ -1,0 +1,280 @@
+//! A run from start to proof on a SQLite file.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::file::{CLIENTS, COLUMNS, File, clients, plaintext, value};
+use crate::support::{Codecs, GCM_TEXT, RESEAL_ROW, assert_balanced, job, open, plan, seal};
+use futures_util::future::{BoxFuture, FutureExt};
+use reseal_crypto::{OsRandom, RowKey};
+use reseal_engine::sqlite::{SqliteStore, describe};
+use reseal_engine::{
+    BatchInfo, CancelToken, Engine, ErrorKind, KeyColumn, KeyType, Moment, Observer, RunId, RunOptions,
+    TableName,
+};
+use reseal_formats::ColumnType;
+
+/// Stops the run after a number of batches.
+struct StopAfter {
+    batches: usize,
+    seen: AtomicUsize,
+    cancel: std::sync::OnceLock<CancelToken>,
+}
+
+impl StopAfter {
+    fn new(batches: usize) -> std::sync::Arc<Self> {
+        Self { batches, seen: AtomicUsize::new(0), cancel: Default::default() }.into()
+    }
+}
+
+impl Observer for StopAfter {
+    fn at<'a>(&'a self, moment: Moment, _info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        if moment == Moment::Committed && self.seen.fetch_add(1, Ordering::Relaxed) + 1 >= self.batches {
+            self.cancel.get().expect("set before the run").cancel();
+        }
+        std::future::ready(()).boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_run_rewrites_every_row_and_proves_it() {
+    for journal in ["wal", "delete"] {
+        let file = File::with_journal(journal, CLIENTS);
+        let plan = clients();
+        file.load(&plan, 1..=3_000);
+        let engine = file.engine(&plan);
+        let outcome = engine.run().await.unwrap_or_else(|error| panic!("{journal}: {error}"));
+        assert_eq!(outcome.rewritten(), 9_000, "{outcome:?}");
+        assert_eq!((outcome.proof.old(), outcome.quarantined(), outcome.passes), (0, 0, 1));
+        assert_balanced(&outcome);
+        file.assert_all_new(&plan, 1..=3_000);
+        assert_eq!(file.count("SELECT count(*) FROM clients WHERE typeof(email) <> 'text'"), 0);
+        assert_eq!(file.count("SELECT count(*) FROM clients WHERE typeof(name) <> 'blob'"), 0);
+        let verification = engine.verify().await.expect("verifies");
+        assert!(verification.digest_equal);
+        assert_eq!(verification.census.opened_new(), 9_000);
+        let again = engine.run().await.expect("a finished run is proved again");
+        assert_eq!((again.rewritten(), again.batches), (9_000, outcome.batches));
+    }
+}
+
+#[tokio::test]
+async fn sqlite_run_works_on_a_single_threaded_runtime() {
+    let (file, plan) = File::loaded(300);
+    assert_eq!(file.engine(&plan).run().await.expect("runs").rewritten(), 900);
+    file.assert_all_new(&plan, 1..=300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_resume_goes_on_where_the_run_stopped() {
+    let (file, plan) = File::loaded(5_000);
+    let stop = StopAfter::new(3);
+    let engine = file.engine(&plan).observed_by(stop.clone());
+    stop.cancel.set(engine.cancel_token()).expect("once");
+    let error = engine.run().await.expect_err("is stopped");
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    let status = file.engine(&plan).status().await.expect("readable").expect("known");
+    let done: u64 = status.spans.iter().flat_map(|span| &span.tallies).map(|tally| tally.rewritten).sum();
+    assert!((1..15_000).contains(&done), "{done}");
+    let outcome = file.engine(&plan).run().await.expect("goes on");
+    assert_eq!((outcome.rewritten(), outcome.passes), (15_000, 1), "nothing is read or written twice");
+    assert!(outcome.tallies.iter().all(|tally| tally.seen == 5_000 && tally.already_new == 0));
+    file.assert_all_new(&plan, 1..=5_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_rollback_brings_the_old_key_back() {
+    let (file, plan) = File::loaded(2_000);
+    let stop = StopAfter::new(1);
+    let engine = file.engine(&plan).observed_by(stop.clone());
+    stop.cancel.set(engine.cancel_token()).expect("once");
+    engine.run().await.expect_err("is stopped");
+    let back = plan.reversed(RunId::generate(&OsRandom).expect("random"));
+    let outcome = file.engine(&back).run().await.expect("rolls back");
+    assert_eq!(outcome.proof.old(), 0);
+    assert!(outcome.rewritten() > 0);
+    let codecs = Codecs::new(&plan);
+    for id in 1..=2_000 {
+        for (column, cell) in file.cells(&plan, id).into_iter().enumerate() {
+            let row = RowKey::default().integer(id);
+            assert_eq!(open(&codecs.old[column], &row, &cell.expect("a value")), Some(plaintext(id, column)));
+        }
+    }
+    let error = file.engine(&plan).run().await.expect_err("was rolled back");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_one_run_at_a_time_on_a_table() {
+    let (file, plan) = File::loaded(500);
+    let stop = StopAfter::new(1);
+    let engine = file.engine(&plan).observed_by(stop.clone());
+    stop.cancel.set(engine.cancel_token()).expect("once");
+    // A single batch may carry the run to its end; the pass is then not concluded yet.
+    let _ = engine.run().await;
+    let mut other = clients();
+    other.table.name = "CLIENTS".into();
+    let error = file.engine(&other).run().await.expect_err("another run is active");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_wrong_key_is_refused_and_nothing_is_written() {
+    let (file, mut plan) = File::loaded(500);
+    plan.columns[1].from.key.version = crate::support::THIRD;
+    file.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    let before = std::fs::read(&file.path).expect("reads");
+    let error = file.engine(&plan).run().await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.to_string().contains("`phone` open under the keys of the plan"), "{error}");
+    file.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    assert!(std::fs::read(&file.path).expect("reads") == before, "the file changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_values_keep_their_type_in_the_file() {
+    let (file, plan) = File::loaded(200);
+    // Python's Fernet gives bytes, which SQLite keeps as bytes in a text column.
+    file.execute("UPDATE clients SET email = CAST(email AS BLOB) WHERE id % 2 = 0");
+    file.execute("UPDATE clients SET phone = 491234 WHERE id = 7");
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.quarantined()), (599, 1));
+    assert_eq!(file.count("SELECT count(*) FROM clients WHERE typeof(email) = 'blob' AND id % 2 = 0"), 100);
+    assert_eq!(file.count("SELECT count(*) FROM clients WHERE typeof(email) = 'text' AND id % 2 = 1"), 100);
+    assert_eq!(file.count("SELECT typeof(phone) = 'text' AND phone = '491234' FROM clients WHERE id = 7"), 1);
+    file.set(
+        7,
+        "phone",
+        value(ColumnType::Text, seal(&Codecs::new(&plan).new[1], &RowKey::default(), &plaintext(7, 1))),
+    );
+    file.assert_all_new(&plan, 1..=200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_vacuum_voids_the_spans_of_tables_without_a_rowid_column() {
+    let schema =
+        "CREATE TABLE clients (id INTEGER NOT NULL, email TEXT, phone TEXT, name BLOB, UNIQUE (id));";
+    let (file, plan) = (File::new(schema), clients());
+    file.load(&plan, 1..=3_000);
+    let stop = StopAfter::new(2);
+    let engine = file.engine(&plan).observed_by(stop.clone());
+    stop.cancel.set(engine.cancel_token()).expect("once");
+    engine.run().await.expect_err("is stopped");
+    // Rows that were not read yet move to where the spans are done.
+    file.execute("DELETE FROM clients WHERE id <= 400; VACUUM");
+    let outcome = file.engine(&plan).run().await.expect("goes on");
+    assert!(outcome.passes >= 2, "the spans are void");
+    assert_eq!(outcome.proof.old(), 0);
+    file.assert_all_new(&plan, 401..=3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_row_bound_values_take_text_keys() {
+    let schema = "CREATE TABLE notes (code TEXT NOT NULL PRIMARY KEY COLLATE NOCASE, body TEXT)";
+    let file = File::new(schema);
+    let plan = plan("notes", &[("code", KeyType::Text)], &[("body", ColumnType::Text, GCM_TEXT, RESEAL_ROW)]);
+    let codecs = Codecs::new(&plan);
+    let row = |id: i64| RowKey::default().text(&format!("Code-{id}"));
+    for id in 0..500 {
+        let sealed = seal(&codecs.old[0], &row(id), &plaintext(id, 0));
+        let sql = "INSERT INTO notes VALUES ('Code-' || ?1, ?2)";
+        file.connection.execute(sql, (id, value(ColumnType::Text, sealed))).expect("inserts");
+    }
+    assert_eq!(file.engine(&plan).run().await.expect("runs").rewritten(), 500);
+    for id in 0..500 {
+        let sql = "SELECT body FROM notes WHERE code = 'Code-' || ?1";
+        let stored: String = file.connection.query_row(sql, [id], |row| row.get(0)).expect("there");
+        assert_eq!(open(&codecs.new[0], &row(id), stored.as_bytes()), Some(plaintext(id, 0)));
+        assert_eq!(open(&codecs.new[0], &row(id + 1), stored.as_bytes()), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_rowids_at_both_ends_are_read() {
+    let (file, plan) = (File::new(CLIENTS), clients());
+    let ids = [i64::MIN, -1, 0, 1, i64::MAX - 1, i64::MAX];
+    file.load(&plan, ids.into_iter());
+    assert_eq!(file.engine(&plan).run().await.expect("runs").rewritten(), 18);
+    file.assert_all_new(&plan, ids.into_iter());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_an_empty_table_is_proved_at_once() {
+    let (file, plan) = (File::new(CLIENTS), clients());
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.proof.rows), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_changed_record_is_noticed() {
+    let changes = [
+        "UPDATE reseal_run SET state = 'proved'",
+        "UPDATE reseal_run SET pass = 9",
+        "UPDATE reseal_span SET next = hi",
+        "UPDATE reseal_span SET counters = replace(counters, ' ', '1 ')",
+        "UPDATE reseal_span SET digest = zeroblob(32)",
+    ];
+    for change in changes {
+        let (file, plan) = File::loaded(3_000);
+        let stop = StopAfter::new(1);
+        let engine = file.engine(&plan).observed_by(stop.clone());
+        stop.cancel.set(engine.cancel_token()).expect("once");
+        engine.run().await.expect_err("is stopped");
+        file.execute(change);
+        let error = file.engine(&plan).run().await.expect_err(change);
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{change}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_held_lock_delays_the_run_and_an_open_reader_the_proof() {
+    let file = File::with_journal("delete", CLIENTS);
+    let plan = clients();
+    file.load(&plan, 1..=500);
+    let holder = file.connect();
+    holder.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let engine = file.engine(&plan);
+    let run = tokio::spawn(async move { engine.run().await });
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert!(!run.is_finished());
+    assert_eq!(file.count("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'reseal%'"), 0);
+    holder.execute_batch("COMMIT; BEGIN; SELECT count(*) FROM clients").expect("reads");
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    assert!(!run.is_finished(), "a reader with a rollback journal keeps everyone from committing");
+    holder.execute_batch("COMMIT").expect("ends");
+    assert_eq!(run.await.expect("joins").expect("runs").rewritten(), 1_500);
+    file.assert_all_new(&plan, 1..=500);
+}
+
+#[tokio::test]
+async fn sqlite_a_missing_file_is_not_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("absent.db");
+    let engine = Engine::new(SqliteStore::new(&path), job(clients()), RunOptions::default());
+    assert_eq!(engine.run().await.expect_err("there is none").kind(), ErrorKind::Failed);
+    assert!(!path.exists());
+}
+
+#[test]
+fn sqlite_describe_finds_key_and_types() {
+    let file = File::new(&format!(
+        "{CLIENTS}; CREATE TABLE codes (code TEXT NOT NULL UNIQUE, a BLOB, b VARCHAR(90)); CREATE TABLE bare (a)"
+    ));
+    let shape = |table: &str, columns: &[&str]| {
+        let name = TableName { schema: "main".into(), name: table.into() };
+        let columns: Vec<String> = columns.iter().map(|name| (*name).into()).collect();
+        describe(&file.path, &name, &columns)
+    };
+    let key = |name: &str, kind| vec![KeyColumn { name: name.into(), kind }];
+    let names: Vec<&str> = COLUMNS.iter().map(|column| column.0).collect();
+    let clients = shape("Clients", &names).expect("a table");
+    assert_eq!(clients.table.to_string(), "main.clients");
+    assert_eq!(clients.key, key("id", KeyType::Integer));
+    assert_eq!(clients.columns, COLUMNS.map(|column| column.1));
+    let codes = shape("codes", &["a", "b"]).expect("a table");
+    assert_eq!(
+        (codes.key, codes.columns),
+        (key("code", KeyType::Text), vec![ColumnType::Bytes, ColumnType::Text])
+    );
+    assert_eq!(shape("bare", &[]).expect("a table").key, []);
+    assert!(shape("absent", &[]).is_err() && shape("bare", &["b"]).is_err());
+}
