@@ -13,6 +13,20 @@
 //! Associated data: the header (bytes 0-11), then the column id (bindings 1, 2), then the row key (binding 2). Suite,
 //! binding and column are policy: [`EnvelopeKey`] is told them and refuses a value that says otherwise, so a weaker
 //! envelope cannot be moved in.
+//!
+//! ```
+//! use reseal_crypto::envelope::EnvelopeKey;
+//! use reseal_crypto::random::RandomPool;
+//! use reseal_crypto::{Binding, ColumnId, ColumnKey, OsRandom, Suite};
+//!
+//! let key = ColumnKey::generate(&OsRandom)?;
+//! let column = EnvelopeKey::new(&key, Suite::Xaes256Gcm, Binding::Column, ColumnId([7; 16]));
+//! let (mut stored, mut plaintext) = (Vec::new(), Vec::new());
+//! column.seal(&RandomPool::new(&OsRandom).nonce()?, None, b"alice@example.com", &mut stored)?;
+//! column.open(None, &stored, &mut plaintext)?;
+//! assert_eq!(plaintext, b"alice@example.com");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 
