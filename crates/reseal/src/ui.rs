@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use anstream::{stderr, stdout};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::Value;
 
 use crate::failure::Outcome;
@@ -32,6 +34,19 @@ impl Ui {
     /// Whether progress may be drawn: a person watches stderr and did not ask for silence.
     pub(crate) fn draws(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Where progress is drawn: on stderr where a person watches, else nowhere.
+    pub(crate) fn draw_target(self) -> ProgressDrawTarget {
+        if self.draws() && !self.json { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+    }
+
+    /// Something that moves while nothing else can be told.
+    pub(crate) fn spinner(self, words: &str) -> ProgressBar {
+        let spinner = ProgressBar::with_draw_target(None, self.draw_target());
+        spinner.set_message(words.to_owned());
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        spinner
     }
 
     /// Whether notes are wanted.

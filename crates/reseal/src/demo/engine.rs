@@ -129,10 +129,10 @@ impl Running {
     }
 }
 
-/// The rows of a progress line of the re-encryption, if the line is one.
+/// The rows that a progress line tells of the first pass, 0 for later ones; `None` if the line is no progress line.
 fn progress_of(line: &str) -> Option<u64> {
     let object: Value = serde_json::from_str(line).ok()?;
     let progress = object.get("progress")?;
-    let rewrites = progress.get("phase")? == "re-encrypts" && progress.get("pass")? == 1;
-    if rewrites { progress.get("rows")?.as_u64() } else { Some(0) }
+    let is_first_pass = progress.get("phase")? == "re-encrypts" && progress.get("pass")?.as_u64()? <= 1;
+    if is_first_pass { progress.get("rows")?.as_u64() } else { Some(0) }
 }

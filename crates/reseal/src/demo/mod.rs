@@ -48,7 +48,7 @@ async fn play(app: &App, args: &DemoArgs) -> Outcome {
     let figures = match (&args.postgres, args.sqlite) {
         (Some(url), _) => on_stage(app, args, &home, PostgresStage::within(url).await?).await?,
         (None, true) => on_sqlite(app, args, &home, "as asked").await?,
-        (None, false) => match PostgresStage::private().await {
+        (None, false) => match starting(app, PostgresStage::private()).await {
             Ok(stage) => on_stage(app, args, &home, stage).await?,
             Err(
                 why @ (SandboxError::MissingProgram { .. }
@@ -59,6 +59,14 @@ async fn play(app: &App, args: &DemoArgs) -> Outcome {
         },
     };
     end(app, &figures)
+}
+
+/// Moves while the server starts; says nothing, because the first line says which database it is.
+async fn starting<T>(app: &App, start: impl Future<Output = T>) -> T {
+    let spinner = app.ui.spinner("starts a private PostgreSQL");
+    let started = start.await;
+    spinner.finish_and_clear();
+    started
 }
 
 async fn on_sqlite(app: &App, args: &DemoArgs, home: &Home, why: &str) -> Outcome<Figures> {

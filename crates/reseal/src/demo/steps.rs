@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use reseal_sandbox::stage::{Census, Stage};
 use serde_json::Value;
 
@@ -63,13 +63,13 @@ impl Steps<'_> {
 
         let rows = i64::try_from(self.rows).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
         let started = Instant::now();
-        let spinner = self.spinner("loads the table, encrypted as pgcrypto does it");
+        let spinner = self.app.ui.spinner("loads the table, encrypted as pgcrypto does it");
         stage.load(rows, keys.old_passphrase(), sealer).await?;
         spinner.finish_and_clear();
         self.told(&format!("{} rows with three encrypted columns loaded", count(self.rows)), started);
 
         let started = Instant::now();
-        let spinner = self.spinner("runs the runbook's UPDATE on some rows, for comparison");
+        let spinner = self.app.ui.spinner("runs the runbook's UPDATE on some rows, for comparison");
         let runbook_rows_per_second = stage.runbook_rate(keys.old_passphrase()).await?;
         spinner.finish_and_clear();
         if let Some(rate) = runbook_rows_per_second {
@@ -84,7 +84,8 @@ impl Steps<'_> {
         let done = self.reencrypt(stage).await?;
 
         let started = Instant::now();
-        let spinner = self.spinner("opens every value and compares it with the application's own ledger");
+        let spinner =
+            self.app.ui.spinner("opens every value and compares it with the application's own ledger");
         let ending = stage.stop_application().await?;
         spinner.finish_and_clear();
         self.told(&format!("{} values opened and compared", count(ending.comparison.values)), started);
@@ -124,10 +125,12 @@ impl Steps<'_> {
             })
             .await?;
         let mut seconds = started.elapsed().as_secs_f64();
-        let was_killed = first.code.is_none();
-        if !was_killed {
+        if first.code.is_some() {
             first.check()?;
+            return Err(Failure::new(Exit::Failed, "the engine was done before it could be killed")
+                .hint("try more --rows"));
         }
+        let reached = reached.min(self.rows);
         let killed_at_percent = reached as f64 * 100.0 / self.rows as f64;
         bar.suspend(|| {
             self.app.ui.note(format!("the engine was killed with SIGKILL at {killed_at_percent:.0} %"))
@@ -151,7 +154,7 @@ impl Steps<'_> {
         });
         let started = Instant::now();
         let second = self
-            .engine("run")?
+            .engine("resume")?
             .wait(|rows| {
                 bar.set_position((reached + rows).min(self.rows));
                 Watch::GoOn
@@ -166,7 +169,7 @@ impl Steps<'_> {
             seconds,
             killed_at_percent,
             after_kill,
-            resumed: was_killed,
+            resumed: run.get("state").is_some_and(|state| state == "done"),
             rewritten: number(&run, "rewritten")?,
             quarantined: number(&run, "quarantined")?,
         })
@@ -221,15 +224,8 @@ impl Steps<'_> {
         self.app.ui.note(format!("{words} ({})", span(since.elapsed())));
     }
 
-    fn spinner(&self, words: &str) -> ProgressBar {
-        let spinner = ProgressBar::with_draw_target(None, self.target());
-        spinner.set_message(words.to_owned());
-        spinner.enable_steady_tick(Duration::from_millis(120));
-        spinner
-    }
-
     fn bar(&self) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(Some(self.rows), self.target());
+        let bar = ProgressBar::with_draw_target(Some(self.rows), self.app.ui.draw_target());
         if let Ok(style) = ProgressStyle::with_template(
             "re-encrypts [{bar:40}] {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {eta} left",
         ) {
@@ -237,11 +233,6 @@ impl Steps<'_> {
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
-    }
-
-    fn target(&self) -> ProgressDrawTarget {
-        let ui = self.app.ui;
-        if ui.draws() && !ui.is_json() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
     }
 }
 

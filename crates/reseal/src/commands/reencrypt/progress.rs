@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use reseal_engine::{Event, Observer};
 use serde_json::json;
 
@@ -37,12 +37,7 @@ struct State {
 impl Progress {
     /// Begins to show a run over about `total` rows.
     pub(super) fn start(ui: Ui, name: &str, total: u64) -> Self {
-        let target = if ui.draws() && !ui.is_json() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let bar = ProgressBar::with_draw_target(Some(total), ui.draw_target());
         bar.set_prefix(name.to_owned());
         if let Ok(style) = ProgressStyle::with_template(
             "{prefix} {msg} [{bar:30}] {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {eta} left",

@@ -1,0 +1,187 @@
+//! `reencrypt` by plan file, on a SQLite database of an application.
+
+use std::sync::Arc;
+
+use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, SecretBytes};
+use reseal_formats::{ColumnType, FormatSpec};
+use reseal_sandbox::codec::{CodecSealer, ColumnCodecs};
+use reseal_sandbox::stage::{SqliteStage, Stage};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::Session;
+
+const TABLE: &str = "crm_client_preferences";
+const OLD_KEY: &str = "the old passphrase";
+
+/// A session with a plan, an old and a pending key, and 200 rows under the old one.
+struct Columns {
+    session: Session,
+    database: Connection,
+    _stage: SqliteStage,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let session = Session::new();
+        let mut stage = SqliteStage::private().unwrap();
+        let spec: FormatSpec = serde_json::from_str(r#"{"format":"pgcrypto","encoding":"base64"}"#).unwrap();
+        let old = KeyMaterial::Foreign(SecretBytes::copy_from(OLD_KEY.as_bytes()));
+        // The application of this test never writes under the new key.
+        let new = KeyMaterial::Column(ColumnKey::from_bytes(&[1; 32]));
+        let codec = |key| spec.codec(ColumnType::Text, key, ColumnId([0; 16])).unwrap();
+        let column = || ColumnCodecs { old: codec(&old), new: codec(&new) };
+        let sealer = Arc::new(CodecSealer::new([column(), column(), column()]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(stage.load(200, OLD_KEY, sealer)).unwrap();
+        let server = stage.plan_names().server;
+        let path = server.split('"').nth(3).unwrap().to_owned();
+        let plan = format!(
+            "schema = 1\nprefix = \"crm/\"\n[servers.db]\n{server}\n[secrets.\"db-key\"]\nstrategy = \"columns\"\n\
+             [columns.prefs]\nserver = \"db\"\ntable = \"{TABLE}\"\nkey = \"db-key\"\n\
+             columns = [\"email_encrypted\", \"phone_number_encrypted\", \"full_name_encrypted\"]\n\
+             from = {{ format = \"pgcrypto\", encoding = \"base64\" }}\nto = {{ format = \"reseal\" }}\n"
+        );
+        std::fs::write(session.path("reseal.toml"), plan).unwrap();
+        session.feed(&["put", "crm/db-key", "-"], OLD_KEY.as_bytes()).done();
+        Self { session, database: Connection::open(path).unwrap(), _stage: stage }
+    }
+
+    /// With the new key pending, and backed up.
+    fn ready() -> Self {
+        let columns = Self::new();
+        columns.session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
+        columns.session.run(&["backup", "create", "b.vault"]).done();
+        columns
+    }
+
+    fn run_object(&self, code: i32) -> Value {
+        let ended = self.session.run(&["--json", "reencrypt", "run", "-y"]).code(code);
+        serde_json::from_str::<Value>(&ended.stdout).unwrap()["runs"][0].take()
+    }
+
+    fn email(&self, id: i64) -> String {
+        let statement = format!("SELECT email_encrypted FROM {TABLE} WHERE id = ?1");
+        self.database.query_row(&statement, [id], |row| row.get(0)).unwrap()
+    }
+
+    fn set_email(&self, id: i64, stored: &str) {
+        let statement =
+            format!("UPDATE {TABLE} SET email_encrypted = ?1, version = version + 1 WHERE id = ?2");
+        assert_eq!(self.database.execute(&statement, (stored, id)).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_run_goes_from_plan_to_proof() {
+    let columns = Columns::ready();
+    let session = &columns.session;
+    let plan = session.json(&["reencrypt", "plan"]);
+    assert_eq!(plan["columns"][0]["census"][0]["from"], "pgcrypto");
+    assert_eq!(plan["columns"][0]["refusals"], serde_json::json!([]));
+    let before = columns.email(5);
+    let run = columns.run_object(0);
+    assert_eq!(
+        (&run["rewritten"], &run["quarantined"], &run["old_left"]),
+        (&600.into(), &0.into(), &0.into())
+    );
+    assert_eq!(run["labels_moved"], true);
+    assert_ne!(columns.email(5), before);
+    assert!(columns.email(5).starts_with("rs1."));
+    let labels = session.json(&["show", "crm/db-key"]);
+    assert_eq!((&labels["current"], &labels["previous"]), (&2.into(), &1.into()));
+    let verified = session.json(&["reencrypt", "verify"]);
+    assert_eq!(verified["columns"][0]["new"], 600);
+    assert_eq!(verified["columns"][0]["same_plaintexts_as_run"], true);
+    assert_eq!(session.json(&["reencrypt", "status"])["columns"][0]["state"], "done");
+}
+
+#[test]
+fn a_rollback_brings_the_old_key_back() {
+    let columns = Columns::ready();
+    columns.run_object(0);
+    columns.session.run(&["reencrypt", "rollback", "-y"]).done();
+    assert!(!columns.email(5).starts_with("rs1."));
+    let key = columns.session.run(&["get", "crm/db-key"]).done().stdout;
+    assert_eq!(key, OLD_KEY);
+    let status = columns.session.json(&["reencrypt", "status"]);
+    assert_eq!(status["columns"][0]["direction"], "rollback");
+}
+
+#[test]
+fn nothing_begins_without_a_new_key_or_its_second_copy() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    session
+        .run(&["reencrypt", "run", "-y"])
+        .code(8)
+        .says("no pending version")
+        .says("reseal generate crm/db-key");
+    session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
+    session.run(&["reencrypt", "run", "-y"]).code(8).says("is in no backup").says("--no-backup");
+    assert!(!columns.email(5).starts_with("rs1."));
+    session.run(&["reencrypt", "run"]).code(8).says("not confirmed");
+    session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).done();
+    let log = session.json(&["audit", "log"]).to_string();
+    assert!(log.contains("backup waived") && log.contains("a test"), "{log}");
+}
+
+#[test]
+fn a_backup_made_before_the_key_does_not_count() {
+    let columns = Columns::new();
+    columns.session.run(&["backup", "create", "early.vault"]).done();
+    columns.session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
+    columns.session.run(&["reencrypt", "run", "-y"]).code(8).says("is in no backup");
+}
+
+#[test]
+fn values_that_do_not_open_are_quarantined_untouched() {
+    let columns = Columns::ready();
+    columns.set_email(7, "not a ciphertext");
+    let run = columns.run_object(12);
+    assert_eq!((&run["rewritten"], &run["quarantined"]), (&599.into(), &1.into()));
+    assert_eq!(columns.email(7), "not a ciphertext");
+    columns.session.run(&["reencrypt", "verify"]).code(12);
+}
+
+#[test]
+fn an_old_value_after_the_run_needs_attention() {
+    let columns = Columns::ready();
+    let old = columns.email(9);
+    columns.run_object(0);
+    columns.set_email(9, &old);
+    columns.session.run(&["reencrypt", "verify"]).code(10);
+}
+
+#[test]
+fn the_wrong_key_is_refused_before_anything_is_written() {
+    let columns = Columns::ready();
+    let before = columns.email(5);
+    columns.session.feed(&["put", "crm/db-key", "-", "--kind", "password"], b"another passphrase").done();
+    columns.session.run(&["reencrypt", "plan"]).code(8);
+    columns.session.run(&["reencrypt", "run", "-y"]).code(8).says("open under the keys of the plan");
+    assert_eq!(columns.email(5), before);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_failure_with_its_state_kept() {
+    let columns = Columns::ready();
+    let plan = std::fs::read_to_string(columns.session.path("reseal.toml")).unwrap();
+    let start = plan.find("kind = ").unwrap();
+    let end = plan.find("[secrets").unwrap();
+    let server = "kind = \"postgres\"\nurl = \"postgresql://nobody@127.0.0.1:1/none\"\n";
+    std::fs::write(
+        columns.session.path("reseal.toml"),
+        format!("{}{server}{}", &plan[..start], &plan[end..]),
+    )
+    .unwrap();
+    columns.session.run(&["reencrypt", "plan"]).code(1).says("connect to Postgres");
+}
+
+#[test]
+fn names_that_are_not_there_are_not_found() {
+    let columns = Columns::ready();
+    columns.session.run(&["reencrypt", "plan", "nonsense"]).code(3).says("the plan has: prefs");
+    columns.session.run(&["reencrypt", "resume"]).code(3).says("no unfinished run");
+    Session::new().run(&["reencrypt", "plan"]).code(3).says("no plan file");
+}
