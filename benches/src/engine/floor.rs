@@ -32,8 +32,8 @@ impl Variant {
         format!("{how} x{}", self.connections)
     }
 
-    /// Writes every row of the table once.
-    pub(super) async fn run(self, server: &Server) -> Result<(), BoxError> {
+    /// Writes every row of the table once, and checks that it did.
+    pub(super) async fn run(self, server: &Server, rows: i64) -> Result<(), BoxError> {
         let client = server.connect().await?;
         let size =
             format!("SELECT (pg_relation_size('{TABLE}') / current_setting('block_size')::int)::bigint");
@@ -43,28 +43,30 @@ impl Variant {
             let (lo, hi) = (index * share, ((index + 1) * share).min(blocks));
             self.share(server, lo, hi)
         });
-        try_join_all(shares).await?;
+        let written: u64 = try_join_all(shares).await?.into_iter().sum();
+        if written != rows as u64 {
+            return Err(format!("the floor wrote {written} of {rows} rows").into());
+        }
         Ok(())
     }
 
     /// Writes the rows of the blocks `lo..hi`; rows that this moves to the end of the table are above every range.
-    async fn share(self, server: &Server, lo: i64, hi: i64) -> Result<(), BoxError> {
+    async fn share(self, server: &Server, lo: i64, hi: i64) -> Result<u64, BoxError> {
         let client = server.connect().await?;
         if self.connections == 1 && !self.pieces {
-            client.batch_execute(&format!("UPDATE {TABLE} SET a = a, b = b, c = c")).await?;
-            return Ok(());
+            return Ok(client.execute(&format!("UPDATE {TABLE} SET a = a, b = b, c = c"), &[]).await?);
         }
         let step = if self.pieces { BLOCKS_PER_PIECE } else { hi - lo };
-        let mut at = lo;
+        let (mut at, mut written) = (lo, 0);
         while at < hi {
             let to = (at + step).min(hi);
             let piece = format!(
                 "UPDATE {TABLE} SET a = a, b = b, c = c
                   WHERE ctid >= '({at},0)'::tid AND ctid < '({to},0)'::tid"
             );
-            client.batch_execute(&piece).await?;
+            written += client.execute(&piece, &[]).await?;
             at = to;
         }
-        Ok(())
+        Ok(written)
     }
 }

@@ -184,7 +184,7 @@ impl Bench<'_> {
         let begin = Instant::now();
         let inner = match side {
             Side::Floor(variant) => {
-                variant.run(self.server).await?;
+                variant.run(self.server, rows).await?;
                 None
             }
             Side::Runbook => {
@@ -195,13 +195,17 @@ impl Bench<'_> {
             Side::Reseal(pair) => Some(pair.run(self.server, rows)?),
         };
         let outside = begin.elapsed().as_secs_f64();
+        let server_cpu = self.server.cpu_seconds();
+        if let Side::Reseal(pair) = side {
+            pair.spot_check(&self.client, rows).await?;
+        }
         let used = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
         let own_cpu = used(client_before, usage::process_cpu_seconds());
         Ok(Sample {
             rows,
             seconds: inner.as_ref().map_or(outside, |inner| inner.seconds),
             client_cpu_seconds: inner.as_ref().map_or(own_cpu, |inner| inner.cpu_seconds),
-            server_cpu_seconds: used(server_before, self.server.cpu_seconds()),
+            server_cpu_seconds: used(server_before, server_cpu),
             peak_rss_mib: inner.and_then(|inner| inner.peak_rss_mib),
         })
     }
