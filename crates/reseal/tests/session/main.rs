@@ -4,6 +4,7 @@
 
 mod agent;
 mod columns;
+mod demo;
 mod exit_codes;
 mod secrets;
 mod usage;
