@@ -214,11 +214,12 @@ impl Session for SqliteSession {
             }
         };
         observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
-        if let Err(error) = blocking(|| commit(&self.connection)) {
-            return busy_or(error);
-        }
+        let result = blocking(|| commit(&self.connection));
         self.pace.held(batch.batch().len(), batch.changes().len(), begun.elapsed());
-        Ok(WriteOutcome::Committed(Box::new(committed)))
+        match result {
+            Ok(()) => Ok(WriteOutcome::Committed(Box::new(committed))),
+            Err(error) => busy_or(error),
+        }
     }
 
     async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<(), EngineError> {

@@ -4,7 +4,7 @@ use reseal_formats::ColumnType;
 use rusqlite::Connection;
 
 use super::connection::{Doing, quoted};
-use super::table::{Affinity, Column, Kind, Table};
+use super::table::{Affinity, Column, Kind, Table, Trigger};
 use super::{position, probe, read};
 use crate::batch::{Batch, Cells, Position};
 use crate::error::EngineError;
@@ -160,10 +160,10 @@ fn warn(
     facts: &mut TableFacts,
 ) -> Result<(), EngineError> {
     let relation = table.relation();
-    let trigger = |name: &String| Warning::Trigger {
+    let trigger = |trigger: &Trigger| Warning::Trigger {
         relation: relation.clone(),
-        name: name.clone(),
-        kind: "any UPDATE that it names".into(),
+        name: trigger.name.clone(),
+        kind: format!("{} ROW", trigger.timing),
     };
     facts.warnings.extend(table.triggers.iter().map(trigger));
     for column in &job.plan.columns {

@@ -1,6 +1,6 @@
 //! Writes rows by compare-and-set, and proves that the file holds what was sent.
 
-use std::fmt::Write;
+use std::collections::HashMap;
 
 use reseal_formats::ColumnType;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -22,7 +22,14 @@ pub(super) fn changes(
     table: &Table,
     batch: &VerifiedBatch,
 ) -> Result<Vec<Missed>, EngineError> {
-    let writer = Writer { connection, job, table, batch, select: select(job, table)?, rowid: rowid(table)? };
+    let writer = Writer {
+        connection,
+        job,
+        table,
+        batch,
+        select: select(job, table)?,
+        updates: updates(job, table, batch)?,
+    };
     let mut missed = Vec::new();
     let mut written = Vec::with_capacity(batch.changes().len());
     for (index, change) in batch.changes().iter().enumerate() {
@@ -81,7 +88,8 @@ struct Writer<'a> {
     table: &'a Table,
     batch: &'a VerifiedBatch,
     select: String,
-    rowid: &'a str,
+    /// By the columns that change.
+    updates: HashMap<u32, String>,
 }
 
 impl Writer<'_> {
@@ -111,37 +119,15 @@ impl Writer<'_> {
             values.push(ToSqlOutput::Borrowed(ValueRef::Text(types.name(column).as_bytes())));
             values.push(types.value(column, read_value(batch, column, row)));
         }
-        let mut statement = self.prepare(&self.update_sql(change))?;
+        let mut statement = self.prepare(&self.updates[&change.columns])?;
         let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
         let Some(returned) = rows.next().doing(DOING)? else { return Ok(false) };
         self.expect(index, types, self.compare(returned, change, |column| self.sealed(column, index))?)?;
-        // The rowid names one row, and the statement ends with the second step.
-        debug_assert!(rows.next().doing(DOING)?.is_none());
-        Ok(true)
-    }
-
-    /// ```sql
-    /// UPDATE "t" SET "c" = ? WHERE "id" = ? AND "key" IS ? AND typeof("c") = ? AND "c" COLLATE BINARY IS ? RETURNING …
-    /// ```
-    fn update_sql(&self, change: &Change) -> String {
-        let names: Vec<String> = self.job.column_names().map(quoted).collect();
-        let keys = self.job.plan.key.iter().map(|key| (key_expression(&key.name, key.kind), key.kind));
-        let sets: Vec<String> = columns_of(change).map(|column| format!("{} = ?", names[column])).collect();
-        let mut sql =
-            format!("UPDATE {} SET {} WHERE {} = ?", quoted(&self.table.name), sets.join(", "), self.rowid);
-        for (key, kind) in keys.clone() {
-            let collation = if kind == KeyType::Integer { "" } else { " COLLATE BINARY" };
-            // Writing to a String cannot fail.
-            let _ = write!(sql, " AND {key}{collation} IS ?");
+        // A rowid names one row; the step that finds no other ends the statement.
+        match rows.next().doing(DOING)? {
+            None => Ok(true),
+            Some(_) => self.expect(index, types, Err(Difference::Key)).map(|()| true),
         }
-        for column in columns_of(change) {
-            let name = &names[column];
-            let _ = write!(sql, " AND typeof({name}) = ? AND {name} COLLATE BINARY IS ?");
-        }
-        let fields: Vec<String> =
-            std::iter::once(self.rowid.to_owned()).chain(keys.map(|(key, _)| key)).chain(names).collect();
-        let _ = write!(sql, " RETURNING {}", fields.join(", "));
-        sql
     }
 
     /// The types of a row that stands as it was read; `None` if it does not.
@@ -228,6 +214,38 @@ impl Writer<'_> {
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, EngineError> {
         self.connection.prepare_cached(sql).doing("write rows")
     }
+}
+
+/// One statement for every combination of columns that changes in the batch.
+fn updates(job: &Job, table: &Table, batch: &VerifiedBatch) -> Result<HashMap<u32, String>, EngineError> {
+    let rowid = rowid(table)?;
+    let mut updates = HashMap::new();
+    for change in batch.changes() {
+        updates.entry(change.columns).or_insert_with(|| update(job, table, rowid, change));
+    }
+    Ok(updates)
+}
+
+/// ```sql
+/// UPDATE "t" SET "c" = ? WHERE "id" = ? AND "key" COLLATE BINARY IS ? AND typeof("c") = ? AND "c" COLLATE BINARY IS ?
+/// RETURNING …
+/// ```
+fn update(job: &Job, table: &Table, rowid: &str, change: &Change) -> String {
+    let names: Vec<String> = job.column_names().map(quoted).collect();
+    let keys: Vec<String> = job.plan.key.iter().map(|key| key_expression(&key.name, key.kind)).collect();
+    let sets: Vec<String> = columns_of(change).map(|column| format!("{} = ?", names[column])).collect();
+    let mut sql = format!("UPDATE {} SET {} WHERE {rowid} = ?", quoted(&table.name), sets.join(", "));
+    for (key, column) in keys.iter().zip(&job.plan.key) {
+        // An integer is compared as a number, which a collation would not change.
+        let collation = if column.kind == KeyType::Integer { "" } else { " COLLATE BINARY" };
+        sql += &format!(" AND {key}{collation} IS ?");
+    }
+    for name in columns_of(change).map(|column| &names[column]) {
+        sql += &format!(" AND typeof({name}) = ? AND {name} COLLATE BINARY IS ?");
+    }
+    let returned: Vec<&str> =
+        [rowid].into_iter().chain(keys.iter().chain(&names).map(String::as_str)).collect();
+    sql + " RETURNING " + &returned.join(", ")
 }
 
 /// The columns that a change sets.

@@ -209,7 +209,8 @@ impl World {
         };
         let index = self.account.spans.iter().position(is_it)?;
         let row = &self.account.spans[index];
-        let held = row.lease.is_some_and(|(token, _)| token == lease.token) && row.span.record().seq == lease.span.seq;
+        let held = row.lease.is_some_and(|(token, _)| token == lease.token)
+            && row.span.record().seq == lease.span.seq;
         (held && lease.span.incarnation == self.table.incarnation).then_some(index)
     }
 
@@ -329,7 +330,12 @@ impl Session for MemorySession {
             };
             let calls = world.calls;
             let left = world.account.spans.iter().filter(|row| open(row)).count();
-            match world.account.spans.iter_mut().find(|row| open(row) && row.lease.is_none_or(|(_, until)| until < calls)) {
+            match world
+                .account
+                .spans
+                .iter_mut()
+                .find(|row| open(row) && row.lease.is_none_or(|(_, until)| until < calls))
+            {
                 None if left == 0 => Claim::Done,
                 None => Claim::Busy,
                 Some(row) if row.span.record().incarnation != world.table.incarnation => Claim::Stale,
@@ -348,7 +354,9 @@ impl Session for MemorySession {
         let fault = self.begin().await?;
         let run = self.run();
         {
-            let held = |row: &&mut SpanRow| row.run == run && row.lease.is_some_and(|(token, _)| token == lease.token);
+            let held = |row: &&mut SpanRow| {
+                row.run == run && row.lease.is_some_and(|(token, _)| token == lease.token)
+            };
             let account = &mut self.lock().account;
             account.spans.iter_mut().filter(held).for_each(|row| row.lease = None);
         }

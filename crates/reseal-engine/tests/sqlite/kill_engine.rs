@@ -1,6 +1,6 @@
 //! The engine killed with SIGKILL, also while a batch's transaction is open, beside an application that writes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -43,16 +43,17 @@ impl Observer for Stops {
         if moment != self.moment || self.batches_left.fetch_sub(1, Ordering::Relaxed) > 1 {
             return std::future::ready(()).boxed();
         }
-        println!("\nhere");
+        // Read by the parent; the test harness takes what `println` writes.
+        std::io::stdout().write_all(b"\nhere\n").expect("the parent listens");
         std::future::pending().boxed()
     }
 }
 
-/// The child: a run that stops at the moment named on its standard input line.
+/// The child: a run that stops in its second batch.
 fn be_killed(path: &Path, kill: u64) {
     let plan = std::fs::read(path.with_extension("plan")).expect("the parent wrote the plan");
     let plan: RunPlan = serde_json::from_slice(&plan).expect("a plan");
-    let moment = if kill % 2 == 0 { Moment::Written } else { Moment::Committed };
+    let moment = if kill.is_multiple_of(2) { Moment::Written } else { Moment::Committed };
     let stops = Stops { batches_left: AtomicI64::new(2), moment };
     let engine =
         Engine::new(SqliteStore::new(path), job(plan), RunOptions::default()).observed_by(Arc::new(stops));

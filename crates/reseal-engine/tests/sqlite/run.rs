@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::file::{CLIENTS, COLUMNS, File, clients, plaintext, value};
-use crate::support::{Codecs, GCM_TEXT, RESEAL_ROW, assert_balanced, job, open, plan, seal};
+use crate::support::{Codecs, GCM_TEXT, RESEAL, RESEAL_ROW, assert_balanced, job, open, plan, seal};
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_crypto::{OsRandom, RowKey};
 use reseal_engine::sqlite::{SqliteStore, describe};
 use reseal_engine::{
-    BatchInfo, CancelToken, Engine, ErrorKind, KeyColumn, KeyType, Moment, Observer, RunId, RunOptions,
-    TableName,
+    BatchInfo, CancelToken, Engine, ErrorKind, KeyColumn, KeyType, Moment, Observer, Reason, RunId,
+    RunOptions, TableName,
 };
 use reseal_formats::ColumnType;
 
@@ -243,6 +243,64 @@ async fn sqlite_a_held_lock_delays_the_run_and_an_open_reader_the_proof() {
     holder.execute_batch("COMMIT").expect("ends");
     assert_eq!(run.await.expect("joins").expect("runs").rewritten(), 1_500);
     file.assert_all_new(&plan, 1..=500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_transaction_from_before_the_proof_cannot_write_after_it() {
+    let (file, plan) = File::loaded(300);
+    let late = file.connect();
+    late.execute_batch("BEGIN; SELECT count(*) FROM clients").expect("reads the old state");
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!(outcome.proof.old(), 0);
+    let error = late.execute("UPDATE clients SET email = 'under the old key' WHERE id = 1", []);
+    assert_eq!(error.expect_err("is too late").sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+    late.execute_batch("ROLLBACK").expect("ends");
+    file.assert_all_new(&plan, 1..=300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_suppressed_writes_end_in_quarantine() {
+    let (file, plan) = File::loaded(300);
+    file.execute(
+        "CREATE TRIGGER keep BEFORE UPDATE OF name ON clients WHEN NEW.id IN (5, 6) BEGIN SELECT RAISE(IGNORE); END",
+    );
+    let before = [5, 6].map(|id| file.cells(&plan, id));
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.passes), (900 - 6, 3 + 1));
+    let status = file.engine(&plan).status().await.expect("readable").expect("known");
+    assert_eq!(status.quarantine.len(), 6, "all columns of both rows");
+    assert!(status.quarantine.iter().all(|record| record.reason == Reason::WriteSuppressed));
+    assert_eq!([5, 6].map(|id| file.cells(&plan, id)), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_tables_without_a_key_are_found_by_rowid() {
+    let (file, mut plan) =
+        (File::new("CREATE TABLE clients (id, email TEXT, phone TEXT, name BLOB)"), clients());
+    file.load(&plan, 1..=300);
+    plan.key.clear();
+    file.execute("UPDATE clients SET email = 'x' WHERE id <= 2");
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.quarantined()), (898, 2));
+    let status = file.engine(&plan).status().await.expect("readable").expect("known");
+    assert_eq!(status.quarantine.len(), 2, "rows without a key are told apart");
+    file.assert_all_new(&plan, 3..=300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keys_of_other_types_are_compared_by_their_text() {
+    let schema = "CREATE TABLE days (day DATE NOT NULL UNIQUE, body TEXT)";
+    let file = File::new(schema);
+    let name = TableName { schema: "main".into(), name: "days".into() };
+    let shape = describe(&file.path, &name, &["body".into()]).expect("a table");
+    assert_eq!(shape.key, [KeyColumn { name: "day".into(), kind: KeyType::Other }]);
+    let plan = plan("days", &[("day", KeyType::Other)], &[("body", ColumnType::Text, GCM_TEXT, RESEAL)]);
+    let codecs = Codecs::new(&plan);
+    for day in ["'2026-11-21'", "'20261121'", "20261122", "2026.5"] {
+        let sealed = value(ColumnType::Text, seal(&codecs.old[0], &RowKey::default(), day.as_bytes()));
+        file.connection.execute(&format!("INSERT INTO days VALUES ({day}, ?1)"), [sealed]).expect("inserts");
+    }
+    assert_eq!(file.engine(&plan).run().await.expect("runs").rewritten(), 4);
 }
 
 #[tokio::test]

@@ -136,7 +136,8 @@ async fn sqlite_survey_finds_functions_that_only_the_application_has() {
 async fn sqlite_survey_warns() {
     let (file, plan) = File::loaded(20);
     file.execute(
-        "CREATE TRIGGER touched AFTER UPDATE ON clients BEGIN SELECT 1; END; \
+        "CREATE TRIGGER made AFTER INSERT ON clients BEGIN SELECT 1; END; \
+         CREATE TRIGGER touched AFTER UPDATE ON clients BEGIN SELECT 1; END; \
          CREATE UNIQUE INDEX by_email ON clients (email); PRAGMA journal_mode = DELETE",
     );
     let survey = survey(&file, &plan).await;
@@ -144,7 +145,9 @@ async fn sqlite_survey_warns() {
     assert_eq!((survey.facts.rows, survey.facts.leaves), (20, vec!["main.clients".into()]));
     assert_eq!(survey.census.old(), 60);
     let warned = |wanted: fn(&Warning) -> bool| survey.facts.warnings.iter().any(wanted);
-    assert!(warned(|warning| matches!(warning, Warning::Trigger { name, .. } if name == "touched")));
+    let triggers = survey.facts.warnings.iter().filter(|warning| matches!(warning, Warning::Trigger { .. }));
+    let sentences: Vec<String> = triggers.map(ToString::to_string).collect();
+    assert_eq!(sentences, ["trigger `touched` (AFTER ROW) of main.clients fires for every rewritten row"]);
     assert!(warned(|warning| matches!(warning, Warning::Index { unique: true, .. })));
     assert!(warned(|warning| matches!(warning, Warning::Other(text) if text.contains("write-ahead"))));
 }
