@@ -136,6 +136,8 @@ impl Stage for SqliteStage {
                 }
             }
             transaction.commit()?;
+            // Loading blocks: between two chunks it may be stopped.
+            tokio::task::yield_now().await;
         }
         connection.execute_batch(&format!(
             "CREATE TRIGGER note_engine_writes AFTER UPDATE ON {table} WHEN NEW.version = OLD.version

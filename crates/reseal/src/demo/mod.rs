@@ -31,16 +31,7 @@ use steps::Steps;
 /// A step failed, or one of its counts is not what it should be.
 pub(crate) fn run(app: &App, args: &DemoArgs) -> Outcome {
     app.signals.take_over();
-    app.runtime()?.block_on(async {
-        tokio::select! {
-            ended = play(app, args) => ended,
-            // Dropping what runs ends the engine, the application and the server, and removes their directories.
-            () = app.signals.stopped() => {
-                let exit = app.signals.exit().unwrap_or(Exit::Interrupted);
-                Err(Failure::new(exit, "the demo was stopped; nothing is left behind"))
-            }
-        }
-    })
+    app.runtime()?.block_on(play(app, args))
 }
 
 async fn play(app: &App, args: &DemoArgs) -> Outcome {
@@ -75,7 +66,15 @@ async fn on_sqlite(app: &App, args: &DemoArgs, home: &Home, why: &str) -> Outcom
 }
 
 async fn on_stage<S: Stage>(app: &App, args: &DemoArgs, home: &Home, mut stage: S) -> Outcome<Figures> {
-    let ended = Steps { app, home, rows: args.rows }.play(&mut stage).await;
+    let steps = Steps { app, home, rows: args.rows };
+    let ended = tokio::select! {
+        ended = steps.play(&mut stage) => ended,
+        // Dropping the steps ends the engine; leaving the stage ends the application and the server.
+        () = app.signals.stopped() => {
+            let exit = app.signals.exit().unwrap_or(Exit::Interrupted);
+            Err(Failure::new(exit, "the demo was stopped; nothing is left behind"))
+        }
+    };
     stage.leave().await?;
     ended
 }
