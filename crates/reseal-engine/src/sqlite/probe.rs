@@ -1,7 +1,7 @@
 //! Tries updates and rolls them back: what the schema says about them is in expressions that only SQLite can read.
 
 use rusqlite::ffi::SQLITE_CONSTRAINT_CHECK;
-use rusqlite::types::{ToSqlOutput, Type, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::connection::{Doing, begin_immediate, message_of, quoted, roll_back};
@@ -60,14 +60,11 @@ fn probe_columns(
             }
         }
         facts.widths[index] = probe.width()?;
-        if let Some(constraint) = job.codecs[index]
-            .new_prefix()
-            .map(|prefix| probe.refuses(prefix, facts.widths[index]))
-            .transpose()?
-            .flatten()
-        {
-            facts.refusals.push(refuse_check(constraint));
-        }
+        let refused = match job.codecs[index].new_prefix() {
+            Some(prefix) => probe.refuses(prefix, facts.widths[index])?,
+            None => None,
+        };
+        facts.refusals.extend(refused.map(refuse_check));
     }
     Ok(())
 }
@@ -101,15 +98,17 @@ impl<'a> Probe<'a> {
         let sql = format!("SELECT {column} FROM {name} WHERE {rowid} = ?1");
         let found = connection
             .query_row(&sql, [row], |found| {
-                let value = found.get_ref(0)?;
-                Ok((value.data_type(), value.as_bytes_or_null()?.map(<[u8]>::to_vec)))
+                Ok(match found.get_ref(0)? {
+                    ValueRef::Text(value) => Some((value.to_vec(), true)),
+                    ValueRef::Blob(value) => Some((value.to_vec(), false)),
+                    _ => None,
+                })
             })
             .optional()
-            .doing("read a sampled row again");
-        // A number is no byte string.
-        let Ok(Some((data_type, Some(value)))) = found else { return Ok(None) };
+            .doing("read a sampled row again")?;
+        let Some((value, is_text)) = found.flatten() else { return Ok(None) };
         let update = format!("UPDATE {name} SET {column} = ?1 WHERE {rowid} = ?2");
-        Ok(Some(Self { connection, update, rowid: row, value, is_text: data_type == Type::Text }))
+        Ok(Some(Self { connection, update, rowid: row, value, is_text }))
     }
 
     /// The most characters the column takes; `None` if there is no limit near.
