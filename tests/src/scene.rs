@@ -12,6 +12,8 @@ use reseal_sandbox::table::{self, Table};
 use reseal_sandbox::values::{COLUMNS, Cell, Values};
 use reseal_sandbox::writer::{Writer, WriterOptions};
 
+use tokio_postgres::{Client, Config, NoTls};
+
 use crate::probe;
 use crate::scheme::{Scheme, TwoKeys};
 
@@ -41,6 +43,20 @@ pub struct Census {
     pub new: u64,
     /// Values that open under neither or both.
     pub unopened: u64,
+}
+
+/// Connects to a database of a private server; the connection is driven by a task of the current runtime.
+///
+/// # Panics
+///
+/// If the server does not answer.
+pub async fn connect(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.expect("the server answers");
+    tokio::spawn(async move {
+        // Its error reaches the statement that was under way.
+        let _ = connection.await;
+    });
+    client
 }
 
 impl Scene {

@@ -72,6 +72,16 @@ pub fn key_text(byte: u8) -> String {
     encode_key(&[byte; 32]).as_str().to_owned()
 }
 
+/// Column ids from their 32 hex digits.
+///
+/// # Panics
+///
+/// If one is none.
+pub fn column_ids(digits: impl Iterator<Item = String>) -> Vec<[u8; 16]> {
+    // Run ids have the same form.
+    digits.map(|digits| RunId::from_hex(&digits).expect("32 hex digits").0).collect()
+}
+
 fn three_ids() -> Vec<[u8; 16]> {
     vec![[0xC0; 16], [0xC1; 16], [0xC2; 16]]
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_engine::postgres::{PostgresStore, PostgresTarget};
+use reseal_engine::sqlite::SqliteStore;
 use reseal_engine::store::Store;
 use reseal_engine::{BatchInfo, Engine, EngineError, Moment, Observer, Outcome, RunOptions, Switch};
 use reseal_tests::protocol::{Assignment, BatchLine, Line, Order};
@@ -21,9 +22,13 @@ async fn main() {
     let assignment: Assignment = serde_json::from_str(&line).expect("the first line is an assignment");
     let (sender, switched) = watch::channel(assignment.switched);
     std::thread::spawn(move || take_orders(&sender));
-    let ended = match PostgresTarget::parse(&assignment.database, None) {
-        Ok(target) => run(PostgresStore::new(target), &assignment, switched).await,
-        Err(error) => Err(error),
+    let ended = if assignment.database.starts_with("postgresql:") {
+        match PostgresTarget::parse(&assignment.database, None) {
+            Ok(target) => run(PostgresStore::new(target), &assignment, switched).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        run(SqliteStore::new(&assignment.database), &assignment, switched).await
     };
     tell(&match ended {
         Ok(outcome) => Line::Done {
