@@ -177,6 +177,9 @@ impl<S: Store> Engine<S> {
             pass = self.lay_out(&mut session, 1).await?;
         }
         loop {
+            let spans = self.spans(&mut session).await?;
+            let open = spans.iter().filter(|span| span.pass == pass && !span.is_done()).count() as u64;
+            self.observer.event(Event::PassStarted { pass, spans: open });
             let end = self.crew().drain(pass).await?;
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
@@ -220,6 +223,7 @@ impl<S: Store> Engine<S> {
             observer: self.observer.clone(),
             cancel: self.cancel.clone(),
             workers: self.workers(),
+            large: Arc::default(),
         }
     }
 

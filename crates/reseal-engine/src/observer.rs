@@ -31,7 +31,7 @@ pub struct BatchInfo<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A pass begins, over this many rows by estimate.
+    /// A pass begins, or goes on.
     PassStarted {
         /// Its number, from 1.
         pass: u32,

@@ -1,6 +1,7 @@
 //! Values that the database does not let us write: a trigger answers the update with nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 /// Writes of one value that must vanish before it is left alone.
@@ -8,17 +9,24 @@ const PASSES: u8 = 3;
 
 /// How often the write of a value was suppressed, by the MAC of its bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Suppressed(RwLock<HashMap<[u8; 32], u8>>);
+pub(crate) struct Suppressed {
+    counts: RwLock<HashMap<[u8; 32], u8>>,
+    /// Set with the first entry: every value of a run is looked up here, from all cores.
+    any: AtomicBool,
+}
 
 impl Suppressed {
     /// Takes over what an earlier call of the same run found.
     pub(crate) fn restore(&self, macs: impl Iterator<Item = [u8; 32]>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(macs.map(|mac| (mac, PASSES)));
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        counts.extend(macs.map(|mac| (mac, PASSES)));
+        self.any.store(!counts.is_empty(), Ordering::Release);
     }
 
     /// Counts one more vanished write; `true` when the value is from now on left alone.
     pub(crate) fn note(&self, mac: [u8; 32]) -> bool {
-        let mut counts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(true, Ordering::Release);
         let count = counts.entry(mac).or_default();
         *count += 1;
         *count == PASSES
@@ -26,8 +34,11 @@ impl Suppressed {
 
     /// Whether a value is left alone. The MAC is asked for only if there is any such value.
     pub(crate) fn holds(&self, mac: impl FnOnce() -> [u8; 32]) -> bool {
-        let counts = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        !counts.is_empty() && counts.get(&mac()).is_some_and(|count| *count >= PASSES)
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
+        counts.get(&mac()).is_some_and(|count| *count >= PASSES)
     }
 }
 

@@ -343,3 +343,139 @@ fn row_digests(job: &Job, chunk: &Chunk<'_>, columns: &[&OpenedValues]) -> Vec<O
     };
     (0..rows).map(digest_of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use reseal_crypto::{ColumnId, KeyRef, RowKey};
+    use reseal_formats::{Codec, ColumnType, Encoding, Format, FormatSpec, OpenError, Shape};
+
+    use super::*;
+    use crate::batch::{KeyCells, Position};
+    use crate::ledger::{RunId, RunKey};
+    use crate::plan::{Codecs, ColumnPlan, Direction, KeyColumn, KeyType, RunPlan, Side, TableName};
+
+    /// Values are a key byte and the plaintext; a faulty sealer writes another plaintext under the right key.
+    #[derive(Debug)]
+    struct Toy {
+        key: u8,
+        faulty: bool,
+    }
+
+    impl Format for Toy {
+        fn name(&self) -> &'static str {
+            "toy"
+        }
+
+        fn authenticated(&self) -> bool {
+            true
+        }
+
+        fn key_prefix(&self) -> Option<&[u8]> {
+            None
+        }
+
+        fn open(
+            &self,
+            message: &[u8],
+            _: Option<&RowKey>,
+            plaintext: &mut Vec<u8>,
+        ) -> Result<Shape, OpenError> {
+            match message.split_first() {
+                Some((key, rest)) if *key == self.key => {
+                    plaintext.extend_from_slice(rest);
+                    Ok(Shape::Plain)
+                }
+                _ => Err(OpenError::Unopened),
+            }
+        }
+
+        fn seal(
+            &self,
+            plaintext: &[u8],
+            _: &Shape,
+            _: Option<&RowKey>,
+            _: &mut RandomPool<'_>,
+            message: &mut Vec<u8>,
+        ) -> Result<(), SealError> {
+            message.push(self.key);
+            message.extend_from_slice(plaintext);
+            if self.faulty && plaintext == b"17" {
+                *message.last_mut().expect("just written") ^= 1;
+            }
+            Ok(())
+        }
+    }
+
+    fn job(faulty: bool) -> Job {
+        let side = |version| Side {
+            spec: FormatSpec::Fernet(Default::default()),
+            key: KeyRef { secret: "toy".into(), version },
+        };
+        let plan = RunPlan {
+            run: RunId([1; 16]),
+            direction: Direction::Forward,
+            supersedes: None,
+            table: TableName { schema: "s".into(), name: "t".into() },
+            key: vec![KeyColumn { name: "id".into(), kind: KeyType::Integer }],
+            columns: vec![ColumnPlan {
+                name: "c".into(),
+                column_type: ColumnType::Bytes,
+                id: ColumnId([1; 16]),
+                from: side(1),
+                to: side(2),
+            }],
+        };
+        let codec = |key, faulty| Codec::new(Box::new(Toy { key, faulty }), Encoding::Raw);
+        let codecs = Codecs::new(codec(b'o', false), codec(b'n', faulty), false);
+        Job::with_codecs(plan, vec![codecs], &RunKey::from_bytes(&[7; 32])).expect("holds together")
+    }
+
+    /// Rows 0..600 of which every fifth is NULL and every seventh is new already.
+    fn batch() -> Batch {
+        let mut cells = Cells::default();
+        for row in 0..600 {
+            let key = if row % 7 == 0 { "n" } else { "o" };
+            let value = format!("{key}{row}");
+            cells.push((row % 5 != 0).then_some(value.as_bytes()));
+        }
+        Batch {
+            locators: (0..600).collect(),
+            keys: vec![KeyCells::Integer((0..600).collect())],
+            columns: vec![cells],
+            end: Position(vec![9]),
+        }
+    }
+
+    #[test]
+    fn value_that_does_not_reopen_stops_the_batch() {
+        let error = verify(&job(true), batch(), Look::OldFirst).expect_err("row 17 differs");
+        assert!(matches!(error, EngineError::NotReopened { column } if column == "c"));
+    }
+
+    #[test]
+    fn counts_add_up_and_rows_keep_their_order() {
+        for look in [Look::OldFirst, Look::NewFirst] {
+            let verified = verify(&job(false), batch(), look).expect("verifies");
+            let tally = verified.tallies[0];
+            assert_eq!((tally.seen, tally.null, tally.already_new), (600, 120, 68));
+            assert!(tally.balances() && tally.rewritten == verified.changes.len() as u64);
+            assert!(verified.changes.is_sorted_by_key(|change| change.row));
+            for (change, sealed) in verified.changes.iter().zip(verified.sealed[0].iter()) {
+                assert_eq!(sealed, Some(format!("n{}", change.row).as_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn digest_of_what_is_written_is_the_digest_of_what_is_found() {
+        let job = job(false);
+        let mut old = batch();
+        let mut cells = Cells::default();
+        (0..600).for_each(|row| cells.push(Some(format!("o{row}").as_bytes())));
+        old.columns = vec![cells];
+        let verified = verify(&job, old.clone(), Look::OldFirst).expect("verifies");
+        let written: Digest = verified.changes.iter().map(|change| change.digest).sum();
+        let new = Batch { columns: vec![verified.sealed[0].clone()], ..old };
+        assert_eq!(census(&job, &new, Look::EveryValue).digest, written);
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ pub(crate) struct Crew<S: Store> {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) cancel: CancelToken,
     pub(crate) workers: usize,
+    /// Held by the one batch that exceeds its share of the memory: a single row may be that large.
+    pub(crate) large: Arc<Mutex<()>>,
 }
 
 impl<S: Store> Clone for Crew<S> {
@@ -47,6 +50,7 @@ impl<S: Store> Clone for Crew<S> {
             observer: self.observer.clone(),
             cancel: self.cancel.clone(),
             workers: self.workers,
+            large: self.large.clone(),
         }
     }
 }
@@ -175,7 +179,7 @@ impl<S: Store> Worker<S> {
             if self.stops() {
                 return Ok(());
             }
-            let batch = self.next_batch(session, &lease.span).await?;
+            let (batch, _large) = self.next_batch(session, &lease.span).await?;
             match self.write(session, lease, &batch).await? {
                 WriteOutcome::Committed(committed) => {
                     let vanished = self.vanished(&batch, &committed);
@@ -196,7 +200,7 @@ impl<S: Store> Worker<S> {
         &self,
         session: &mut S::Session,
         span: &SpanRecord,
-    ) -> Result<VerifiedBatch, EngineError> {
+    ) -> Result<(VerifiedBatch, Option<OwnedMutexGuard<()>>), EngineError> {
         let (filter, look) = match self.pass {
             1 => (Filter::All, Look::OldFirst),
             _ => (Filter::NotNew, Look::NewFirst),
@@ -207,11 +211,16 @@ impl<S: Store> Worker<S> {
             lo: span.lo.clone(),
             hi: span.hi.clone(),
         };
-        let batch = session.read(&range, &span.next, self.crew.limits(self.rows), filter).await?;
+        let limits = self.crew.limits(self.rows);
+        let batch = session.read(&range, &span.next, limits, filter).await?;
+        let large = match batch.bytes_len() > limits.bytes * 2 {
+            true => Some(self.crew.large.clone().lock_owned().await),
+            false => None,
+        };
         self.crew.observer.at(Moment::Read, BatchInfo { span, batch: &batch }).await;
         let verified = verify_on_pool(self.crew.job.clone(), batch, look).await?;
         self.crew.observer.at(Moment::Sealed, BatchInfo { span, batch: verified.batch() }).await;
-        Ok(verified)
+        Ok((verified, large))
     }
 
     /// Writes a batch, trying again while the database asks for it.

@@ -88,6 +88,21 @@ async fn narrow_column_is_refused_with_the_size_it_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_that_the_new_values_break_is_refused() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 100).await;
+    // 44 bytes of plaintext: 72 under AES-GCM, 96 in our envelope.
+    database
+        .execute("ALTER TABLE clients ADD CONSTRAINT short CHECK (octet_length(a) < 90 AND id > 0 AND note <> 'x')")
+        .await;
+    let expected = Refusal::Check { constraint: "short".into(), column: "a".into() };
+    assert_eq!(refused(&database, &plan).await, [expected]);
+    database.execute("ALTER TABLE clients DROP CONSTRAINT short, ADD CHECK (octet_length(a) < 110)").await;
+    engine(&database, &plan, options()).run().await.expect("runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn catalog_says_no() {
     let database = Database::start().await;
     let plan = plan("clients", Way::RowEnvelope);

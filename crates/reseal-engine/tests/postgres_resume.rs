@@ -139,7 +139,7 @@ async fn cancelled_run_keeps_its_state() {
     load(&database, &plan, ROWS).await;
     let canceller = Arc::new(Canceller(AtomicU64::new(0), std::sync::OnceLock::new()));
     let engine = observed(&database, &plan, small_batches(), canceller.clone());
-    canceller.1.set(engine.cancel_token()).ok().expect("set once");
+    canceller.1.set(engine.cancel_token()).expect("set once");
     let error = engine.run().await.expect_err("cancelled");
     assert!(matches!(error, EngineError::Interrupted) && error.kind() == ErrorKind::Interrupted);
     let status = engine.status().await.expect("status").expect("known");

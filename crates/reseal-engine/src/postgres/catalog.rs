@@ -130,16 +130,6 @@ impl PostgresSession {
         for row in self.rows(INDEXES, &parameters).await? {
             facts.warnings.push(Warning::Index { index: row.get(0), column: row.get(1), unique: row.get(2) });
         }
-        for row in self.rows(CONSTRAINTS, &parameters).await? {
-            let name: String = row.get(0);
-            match name.starts_with("reseal_fence_") {
-                true => facts.refusals.push(Refusal::Fence(name)),
-                false => facts.warnings.push(Warning::Other(format!(
-                    "constraint `{name}` checks the new values: {}",
-                    row.get::<_, &str>(1)
-                ))),
-            }
-        }
         Ok(())
     }
 
@@ -169,7 +159,7 @@ impl PostgresSession {
     }
 
     /// Characters of the longest value of a limited column.
-    async fn longest(&self, column: &str, column_type: ColumnType) -> Result<u64, EngineError> {
+    pub(super) async fn longest(&self, column: &str, column_type: ColumnType) -> Result<u64, EngineError> {
         let statement = format!(
             "SELECT coalesce(max(length({})), 0)::int8 FROM {} AS t",
             column_expression(column, column_type),
@@ -179,7 +169,7 @@ impl PostgresSession {
         Ok(rows.first().and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok()).unwrap_or(0))
     }
 
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         statement: &str,
         parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)],
@@ -302,12 +292,6 @@ const INDEXES: &str = "
      WHERE a.attname = ANY ($2::text[]) AND (a.attnum = ANY (x.indkey) OR EXISTS (SELECT FROM pg_depend d
            WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid AND d.refobjid = x.indrelid
              AND d.refobjsubid = a.attnum)) ORDER BY 1, 2";
-
-const CONSTRAINTS: &str = "
-    SELECT c.conname::text, pg_get_constraintdef(c.oid) FROM pg_constraint c
-     WHERE c.conrelid = to_regclass($1) AND c.contype = 'c' AND EXISTS (SELECT FROM pg_attribute a
-           WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = ANY ($2::text[]))
-     ORDER BY 1";
 
 const LONG_TRANSACTIONS: &str = "
     SELECT format('session %s (user %s, application %s, %s) since %s', pid, coalesce(usename, '?'),

@@ -156,6 +156,57 @@ mod tests {
         assert!(!format!("{target:?}").contains("canary"));
     }
 
+    use reseal_sandbox::postgres::{Options, Server};
+
+    /// How a connection came about: `Some(true)` with TLS, `Some(false)` without, `None` not at all.
+    async fn outcome(server: &Server, host: &str, options: &str) -> Option<bool> {
+        let port = server.tcp_port().expect("listens on TCP");
+        let address = format!("{host} port={port} user=postgres dbname=postgres {options}");
+        let password = SecretBytes::copy_from(server.password().as_bytes());
+        let client = PostgresTarget::parse(&address, Some(&password)).ok()?.connect("reseal").await.ok()?;
+        let statement = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        Some(client.query_typed_one(statement, &[]).await.expect("asks").get(0))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn modes_mean_what_libpq_means() {
+        let options = Options { tls: true, listen_tcp: true, durable: false, ..Options::default() };
+        let server = Server::start(options).expect("a private Postgres starts (package postgresql)");
+        let root = format!("sslrootcert={}", server.ca_certificate().display());
+        let named = "host=localhost hostaddr=127.0.0.1";
+        let misnamed = "host=db.example.com hostaddr=127.0.0.1";
+        let cases = [
+            (named, "sslmode=disable", false, Some(false)),
+            (named, "sslmode=allow", false, Some(false)),
+            (named, "sslmode=prefer", false, Some(true)),
+            (named, "", false, Some(true)),
+            (misnamed, "sslmode=require", false, Some(true)),
+            (misnamed, "sslmode=require", true, Some(true)),
+            (misnamed, "sslmode=verify-ca", true, Some(true)),
+            (misnamed, "sslmode=verify-full", true, None),
+            (misnamed, "", true, None),
+            (named, "sslmode=verify-full", true, Some(true)),
+            // The system does not know the sandbox's authority.
+            (named, "sslmode=verify-ca", false, None),
+            (named, "sslmode=require sslrootcert=system", false, None),
+        ];
+        for (host, mode, with_root, expected) in cases {
+            let options = if with_root { format!("{mode} {root}") } else { mode.to_owned() };
+            assert_eq!(outcome(&server, host, &options).await, expected, "{host} {mode} root {with_root}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn wrong_password_is_refused_and_not_repeated() {
+        let options = Options { listen_tcp: true, durable: false, ..Options::default() };
+        let server = Server::start(options).expect("a private Postgres starts (package postgresql)");
+        let url = server.tcp_url().expect("listens on TCP");
+        let password = SecretBytes::copy_from(b"canary");
+        let target = PostgresTarget::parse(&url, Some(&password)).expect("parses");
+        let error = target.connect("reseal").await.expect_err("refused").to_string();
+        assert!(error.contains("28P01") && !error.contains("canary"), "{error}");
+    }
+
     #[test]
     fn remote_hosts_are_verified_by_default() {
         check("postgresql://u@127.0.0.1/db", SslMode::Prefer);

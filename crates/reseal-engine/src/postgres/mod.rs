@@ -7,6 +7,7 @@
 mod address;
 mod arrays;
 mod catalog;
+mod checks;
 mod connect;
 mod copy;
 mod describe;

@@ -44,6 +44,7 @@ impl PostgresSession {
         if facts.refusals.is_empty() {
             self.judge_reading(facts).await?;
             self.judge_columns(facts).await?;
+            self.judge_checks(facts).await?;
         }
         Ok(())
     }
