@@ -91,6 +91,14 @@ pub enum RotateError {
         /// `run` or `rollback`.
         unfinished: &'static str,
     },
+    /// The plan asks for something that this version does not do, and that may not be left out silently.
+    #[error("columns `{columns}` ask for `{field}`, which this version does not do")]
+    NotDone {
+        /// The columns.
+        columns: String,
+        /// The field of the plan.
+        field: &'static str,
+    },
     /// A server of the plan cannot be used for columns.
     #[error("server `{server}`: {reason}")]
     Server {
@@ -116,7 +124,9 @@ impl RotateError {
             Self::UnknownColumns { .. } | Self::NoRun { .. } | Self::NoCurrentKey { .. } => {
                 ErrorKind::NotFound
             }
-            Self::NoPendingKey { .. } | Self::NoSecondCopy { .. } | Self::Keys(_) => ErrorKind::Refused,
+            Self::NoPendingKey { .. } | Self::NoSecondCopy { .. } | Self::NotDone { .. } | Self::Keys(_) => {
+                ErrorKind::Refused
+            }
             Self::Unfinished { .. } => ErrorKind::Conflict,
             Self::Record { .. } => ErrorKind::Damaged,
             Self::Random(_) => ErrorKind::Failed,

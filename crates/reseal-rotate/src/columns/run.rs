@@ -78,6 +78,7 @@ impl ColumnRun {
             let known = plan.column_names().map(str::to_owned).collect();
             return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
         };
+        refuse_what_is_not_done(name, columns)?;
         let last = latest(vault, name)?;
         match (purpose, last) {
             (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
@@ -358,6 +359,16 @@ impl ColumnRun {
         Ok(records
             .into_iter()
             .find(|record| record.plan.run == run && record.state != RecordState::RolledBack))
+    }
+}
+
+/// Refuses fields that would be broken by being passed over: companions would keep values under the old key, and
+/// formats that need a declared plaintext are not read.
+fn refuse_what_is_not_done(name: &str, columns: &Columns) -> Result<(), RotateError> {
+    let asked = [("companions", !columns.companions.is_empty()), ("plaintext", columns.plaintext.is_some())];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        Some((field, _)) => Err(RotateError::NotDone { columns: name.to_owned(), field }),
+        None => Ok(()),
     }
 }
 

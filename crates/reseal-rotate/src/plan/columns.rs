@@ -1,5 +1,6 @@
 //! `[columns.NAME]`: encrypted columns of one table under one key.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use reseal_formats::FormatSpec;
@@ -45,9 +46,7 @@ pub struct Columns {
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Connections that work at the same time.
-    pub workers: Option<usize>,
-    /// Rows per second over all of them.
-    pub rows_per_second: Option<u32>,
+    pub workers: Option<NonZeroUsize>,
 }
 
 impl Columns {

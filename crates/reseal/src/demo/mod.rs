@@ -75,8 +75,10 @@ async fn on_stage<S: Stage>(app: &App, args: &DemoArgs, home: &Home, mut stage: 
             Err(Failure::new(exit, "the demo was stopped; nothing is left behind"))
         }
     };
-    stage.leave().await?;
-    ended
+    let left = stage.leave().await;
+    let figures = ended?;
+    left?;
+    Ok(figures)
 }
 
 fn end(app: &App, figures: &Figures) -> Outcome {

@@ -179,6 +179,15 @@ fn a_server_that_is_not_there_is_a_failure_with_its_state_kept() {
 }
 
 #[test]
+fn what_this_version_does_not_do_is_not_passed_over() {
+    let columns = Columns::ready();
+    let plan = std::fs::read_to_string(columns.session.path("reseal.toml")).unwrap();
+    let with = plan.replace("key = \"db-key\"\n", "key = \"db-key\"\ncompanions = [\"email_index\"]\n");
+    std::fs::write(columns.session.path("reseal.toml"), with).unwrap();
+    columns.session.run(&["reencrypt", "run", "-y"]).code(8).says("ask for `companions`");
+}
+
+#[test]
 fn names_that_are_not_there_are_not_found() {
     let columns = Columns::ready();
     columns.session.run(&["reencrypt", "plan", "nonsense"]).code(3).says("the plan has: prefs");

@@ -105,12 +105,17 @@ impl Work<'_> {
         if run.is_begun() {
             self.app.ui.note(format!("{name}: {} {} goes on", run.record().kind(), run.record().plan.run));
         } else {
+            if self.plan.columns(name).is_some_and(|columns| !columns.online) {
+                self.app.ui.note(format!(
+                    "{name} is not `online`: stop what writes to it, or see that it opens both keys; reseal stops nothing itself"
+                ));
+            }
             self.app.asker().confirm(&report::question(&run, &survey))?;
             run.begin(vault, args.no_backup.as_deref()).map_err(failed)?;
         }
         let started = Instant::now();
         let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows));
-        let ended = run.drive(vault, self.options(args, &progress)).await;
+        let ended = run.drive(vault, self.options(args, name, &progress)).await;
         progress.finish();
         let outcome = ended.map_err(failed)?;
         let settled = run.settle(self.plan, vault).map_err(failed)?;
@@ -217,9 +222,10 @@ impl Work<'_> {
         Ok(concerned)
     }
 
-    fn options(&self, args: &RunArgs, progress: &Arc<Progress>) -> DriveOptions {
+    fn options(&self, args: &RunArgs, name: &str, progress: &Arc<Progress>) -> DriveOptions {
         let mut run = RunOptions { passes_max: args.passes.get(), ..RunOptions::default() };
-        if let Some(workers) = args.workers {
+        let limits = self.plan.columns(name).and_then(|columns| columns.limits);
+        if let Some(workers) = args.workers.or(limits.and_then(|limits| limits.workers)) {
             run.workers = workers.get();
         }
         DriveOptions { run, observer: progress.clone(), on_start: self.canceller() }
