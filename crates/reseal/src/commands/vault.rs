@@ -63,6 +63,10 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
     app.ui.result(json!({ "vault": path, "vault_id": id, "recovery_code": recovery_code }), || {
         format!("vault  {}\nid     {id}\n", path.display())
     })?;
+    if args.auditor_key_file.is_none() && !app.ui.is_json() {
+        app.ui.note("\nThe auditor's key proves every entry of the audit log. It is shown once and belongs away from this machine:");
+        app.ui.line(&*created.auditor_key.to_text())?;
+    }
     show_recovery_code(app, shown)?;
     Ok(Exit::Done)
 }
