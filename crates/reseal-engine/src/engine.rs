@@ -17,6 +17,10 @@ use crate::transform::Census;
 use crate::verified::Reason;
 use crate::worker::{Crew, PassEnd};
 
+/// Pause before the third pass of a call; doubles with each further one.
+const PASS_PAUSE: Duration = Duration::from_millis(100);
+const PASS_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// Runs one job against one store.
 pub struct Engine<S: Store> {
     store: Arc<S>,
@@ -172,6 +176,7 @@ impl<S: Store> Engine<S> {
             Switch::Confirmed => Some(session.horizon().await?),
             Switch::Awaited(_) => None,
         };
+        let first_pass = pass.max(1);
         let last_pass = pass + self.options.passes_max;
         if pass == 0 {
             pass = self.lay_out(&mut session, 1).await?;
@@ -197,13 +202,36 @@ impl<S: Store> Engine<S> {
                 }
             }
             if pass >= last_pass {
-                return Err(EngineError::NeedsAttention(format!(
-                    "old values keep appearing after {} passes: a writer still uses the old key, or rows stay locked",
-                    self.options.passes_max
-                )));
+                return Err(self.no_end(&mut session).await?);
             }
+            self.pause(pass - first_pass).await?;
             pass = self.lay_out(&mut session, pass + 1).await?;
         }
+    }
+
+    /// Waits before a pass that follows on others, longer each time: rows that someone holds need time, not passes.
+    async fn pause(&self, passes_done: u32) -> Result<(), EngineError> {
+        let Some(doublings) = passes_done.checked_sub(1) else { return Ok(()) };
+        let pause = (PASS_PAUSE * 2_u32.pow(doublings.min(6))).min(PASS_PAUSE_MAX);
+        self.observer.event(Event::Waiting("for rows that others hold or write".into()));
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(EngineError::Interrupted),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Says that passes do not help, and who is writing now.
+    async fn no_end(&self, session: &mut S::Session) -> Result<EngineError, EngineError> {
+        let now = session.horizon().await?;
+        let writers = match session.holders(now).await?.join(", ") {
+            none if none.is_empty() => "nobody".into(),
+            writers => writers,
+        };
+        Ok(EngineError::NeedsAttention(format!(
+            "old values keep appearing after {} passes: a writer still uses the old key, or rows stay locked; \
+             writing now: {writers}",
+            self.options.passes_max
+        )))
     }
 
     /// A session that works: this one, or a new one if the server went away while the workers ran.
