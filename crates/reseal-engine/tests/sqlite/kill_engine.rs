@@ -138,6 +138,15 @@ fn assert_one_key(connection: &Connection, codecs: &Codecs) {
     }
 }
 
+const NAMES_REWRITTEN: &str = "SELECT count(*) FROM rewrites WHERE field = 'name'";
+
+/// Asserts that the account and the rows were committed together.
+fn assert_account(file: &File, plan: &RunPlan, runtime: &tokio::runtime::Runtime) {
+    let status = runtime.block_on(file.engine(plan).status()).expect("readable").expect("known");
+    let counted: u64 = status.spans.iter().map(|span| span.tallies[2].rewritten).sum();
+    assert_eq!(counted, file.count(NAMES_REWRITTEN) as u64);
+}
+
 #[test]
 fn kill_engine_sqlite() {
     if let Ok(child) = std::env::var(CHILD) {
@@ -150,6 +159,7 @@ fn kill_engine_sqlite() {
     std::fs::write(file.path.with_extension("plan"), serde_json::to_vec(&plan).expect("a plan"))
         .expect("writes");
     let codecs = Codecs::new(&plan);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let application = Application::start(&file, &plan);
     for kill in 0..KILLS {
         let mut child = start_child(&file, kill);
@@ -159,11 +169,11 @@ fn kill_engine_sqlite() {
         child.kill().expect("SIGKILL");
         child.wait().expect("is gone");
         assert_one_key(&file.connection, &codecs);
+        assert_account(&file, &plan, &runtime);
         if kill == KILLS / 2 {
             application.new_key.store(true, Ordering::Relaxed);
         }
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let outcome = runtime.block_on(file.engine(&plan).run()).expect("comes to its end");
     let writes = application.writes.load(Ordering::Relaxed);
     let versions = application.end();
@@ -183,5 +193,6 @@ fn kill_engine_sqlite() {
     let twice =
         "SELECT count(*) FROM (SELECT 1 FROM rewrites GROUP BY id, field, version HAVING count(*) > 1)";
     assert_eq!(file.count(twice), 0, "nothing is rewritten twice");
-    assert_eq!(file.count("SELECT count(*) FROM rewrites WHERE field = 'name'"), ROWS);
+    assert_eq!(file.count(NAMES_REWRITTEN), ROWS);
+    assert_eq!(outcome.tallies[2].rewritten, ROWS as u64);
 }

@@ -1,5 +1,6 @@
 //! A run from start to proof on a SQLite file.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::file::{CLIENTS, COLUMNS, File, clients, plaintext, value};
@@ -256,6 +257,42 @@ async fn sqlite_a_transaction_from_before_the_proof_cannot_write_after_it() {
     assert_eq!(error.expect_err("is too late").sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
     late.execute_batch("ROLLBACK").expect("ends");
     file.assert_all_new(&plan, 1..=300);
+}
+
+/// Takes the lease of the first batch away before it is written, as another engine does that enters the run.
+struct TakesOver {
+    connection: Mutex<Option<rusqlite::Connection>>,
+}
+
+impl Observer for TakesOver {
+    fn at<'a>(&'a self, moment: Moment, _info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        if moment == Moment::Sealed
+            && let Some(connection) = self.connection.lock().expect("no panic while locked").take()
+        {
+            let sql = "UPDATE reseal_span SET lease = NULL WHERE lease IS NOT NULL";
+            assert_eq!(connection.execute(sql, []).expect("updates"), 1);
+        }
+        std::future::ready(()).boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_lost_lease_writes_nothing() {
+    let (file, plan) = File::loaded(300);
+    let observer = TakesOver { connection: Mutex::new(Some(file.connect())) };
+    let outcome = file.observed(&plan, observer).run().await.expect("claims the span again");
+    assert!(outcome.tallies.iter().all(|tally| (tally.seen, tally.rewritten) == (300, 300)), "{outcome:?}");
+    file.assert_all_new(&plan, 1..=300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_two_engines_share_a_run() {
+    let (file, plan) = File::loaded(4_000);
+    let (one, two) = (file.engine(&plan), file.engine(&plan));
+    let (one, two) = tokio::join!(one.run(), two.run());
+    let outcomes = [one.expect("runs"), two.expect("runs")];
+    assert!(outcomes.iter().all(|outcome| outcome.rewritten() == 12_000), "{outcomes:?}");
+    file.assert_all_new(&plan, 1..=4_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
