@@ -22,6 +22,7 @@ mod session;
 mod span;
 mod survey;
 mod table;
+mod trigger;
 mod write;
 
 use std::path::PathBuf;

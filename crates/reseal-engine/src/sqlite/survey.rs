@@ -4,7 +4,8 @@ use reseal_formats::ColumnType;
 use rusqlite::Connection;
 
 use super::connection::{Doing, quoted};
-use super::table::{Affinity, Column, Kind, Table, Trigger};
+use super::table::{Affinity, Column, Kind, Table};
+use super::trigger::Trigger;
 use super::{position, probe, read};
 use crate::batch::{Batch, Cells, Position};
 use crate::error::EngineError;
