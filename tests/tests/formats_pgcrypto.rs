@@ -215,7 +215,10 @@ fn names_of(shape: &MessageShape) -> [String; 2] {
     [format!("{:?}", shape.cipher).to_lowercase(), format!("{:?}", shape.digest).to_lowercase()]
 }
 
-fn by_function(ways: &[Way]) -> [(&'static str, &'static str, Vec<(usize, Way)>); 2] {
+/// The server's two functions, and the numbered ways that go through them.
+type Group = (&'static str, &'static str, Vec<(usize, Way)>);
+
+fn by_function(ways: &[Way]) -> [Group; 2] {
     let numbered = ways.iter().cloned().enumerate();
     let (binary, text): (Vec<_>, Vec<_>) = numbered.partition(|(_, way)| way.binary);
     [binary, text].map(|group| (group[0].1.encrypt(), group[0].1.decrypt(), group))
