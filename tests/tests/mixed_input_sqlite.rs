@@ -1,13 +1,11 @@
 //! Wrong and mixed input on SQLite, at a tenth.
 
-mod mixture;
-
 use std::path::PathBuf;
 
-use mixture::Mixture;
 use reseal_engine::sqlite::SqliteStore;
 use reseal_engine::{Engine, EngineError, Job, Refusal, RunOptions};
 use reseal_formats::ColumnType;
+use reseal_tests::mixture::{Mixture, RUN};
 use reseal_tests::scheme::{Scheme, Stored};
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -47,7 +45,7 @@ impl Bench {
         }
     }
 
-    fn stored(&self) -> Vec<(i64, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    fn stored(&self) -> Vec<mixture::StoredRow> {
         let mut select = self
             .connection
             .prepare("SELECT id, CAST(a AS BLOB), CAST(b AS BLOB) FROM mixed ORDER BY id")
@@ -70,8 +68,7 @@ async fn mixture_is_sorted_out(scheme: Scheme, sql_type: &str) {
     let keys = bench.scheme.two_keys(2);
     let mixture = Mixture::new(&bench.scheme, &keys, 1_000);
     bench.load(&mixture);
-    let engine =
-        bench.engine(bench.scheme.job(bench.scheme.plan(mixture::RUN, "main", "mixed", &["a", "b"])));
+    let engine = bench.engine(bench.scheme.job(bench.scheme.plan(RUN, "main", "mixed", &["a", "b"])));
     let outcome = engine.run().await.unwrap();
     let verified = engine.verify().await.unwrap();
     mixture.check_counts(&outcome, &engine.status().await.unwrap().unwrap(), &verified.census);
@@ -97,7 +94,7 @@ async fn mixed_input_sqlite_wrong_key_at_the_start_is_refused() {
         old: Stored::new(json!({ "format": "pgcrypto" }), "not the old passphrase"),
         ..bench.scheme.clone()
     };
-    let engine = bench.engine(wrong.job(wrong.plan(mixture::RUN, "main", "mixed", &["a", "b"])));
+    let engine = bench.engine(wrong.job(wrong.plan(RUN, "main", "mixed", &["a", "b"])));
     let error = engine.run().await.unwrap_err();
     let EngineError::Refused(refusals) = &error else { panic!("{error}") };
     assert!(refusals.iter().any(|refusal| matches!(refusal, Refusal::WrongKey { .. })), "{refusals:?}");
