@@ -22,14 +22,11 @@ pub enum Purpose {
     Tree,
     /// Seals what audit entries say.
     Audit,
-    /// Keyed fingerprints of values, for finding where a value lies around.
-    Fingerprint,
 }
 
 impl Purpose {
     /// Every purpose, for the test that labels are unique.
-    pub const ALL: [Self; 6] =
-        [Self::Wrap, Self::Record, Self::Name, Self::Tree, Self::Audit, Self::Fingerprint];
+    pub const ALL: [Self; 5] = [Self::Wrap, Self::Record, Self::Name, Self::Tree, Self::Audit];
 
     /// The label that enters HKDF.
     pub const fn label(self) -> &'static str {
@@ -39,7 +36,6 @@ impl Purpose {
             Self::Name => "reseal/v1/vault/name",
             Self::Tree => "reseal/v1/vault/tree",
             Self::Audit => "reseal/v1/vault/audit",
-            Self::Fingerprint => "reseal/v1/vault/fingerprint",
         }
     }
 }
@@ -64,12 +60,7 @@ pub fn hkdf_sha256(ikm: &[u8], salt: &[u8], info: &[u8], okm: &mut [u8]) {
 
 /// `HMAC-SHA-256(key, message)`, [RFC 2104](https://www.rfc-editor.org/rfc/rfc2104).
 pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    hmac_sha256_parts(key, &[message])
-}
-
-/// HMAC-SHA-256 over the concatenation of `parts`; make them unambiguous first.
-pub fn hmac_sha256_parts(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    MacKey::new(key).mac(parts)
+    MacKey::new(key).mac(&[message])
 }
 
 /// An HMAC-SHA-256 key with its padding already absorbed: half the work per short message.
@@ -82,7 +73,7 @@ impl MacKey {
         Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
     }
 
-    /// The MAC of the concatenation of `parts`.
+    /// The MAC of the concatenation of `parts`; make them unambiguous first.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut state = self.0.clone();
         parts.iter().for_each(|part| state.update(part));

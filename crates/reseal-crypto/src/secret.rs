@@ -6,7 +6,7 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Secret bytes of any length: a value of the vault, a plaintext, a foreign key.
 #[derive(Clone, Default)]
@@ -78,6 +78,19 @@ impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Passphrase").finish_non_exhaustive()
     }
+}
+
+/// Makes room in `buffer` for `additional` more bytes of plaintext or key.
+///
+/// Where `Vec::reserve` moves a buffer it leaves the old bytes in memory that is free; this wipes them first.
+pub fn reserve_wiping(buffer: &mut Vec<u8>, additional: usize) {
+    if buffer.capacity() - buffer.len() >= additional {
+        return;
+    }
+    let needed = buffer.len().saturating_add(additional);
+    let mut larger = Vec::with_capacity(needed.max(buffer.capacity().saturating_mul(2)));
+    larger.extend_from_slice(buffer);
+    std::mem::replace(buffer, larger).zeroize();
 }
 
 /// Declares a 256-bit key type that says what the key is for, so that one cannot land in another's place.
@@ -162,6 +175,22 @@ mod tests {
         }
         assert_eq!(SubKey::from_bytes(&[1; 32]), SubKey::from_bytes(&[1; 32]));
         assert_ne!(SubKey::from_bytes(&[1; 32]), SubKey::from_bytes(&[2; 32]));
+    }
+
+    #[test]
+    fn a_buffer_grows_with_what_it_holds() {
+        let mut buffer = b"plaintext".to_vec();
+        let mut moves = 0;
+        for byte in 0..=255 {
+            let before = buffer.as_ptr();
+            reserve_wiping(&mut buffer, 1);
+            moves += usize::from(buffer.as_ptr() != before);
+            buffer.push(byte);
+        }
+        assert!(buffer.starts_with(b"plaintext") && buffer.ends_with(&[254, 255]));
+        assert!(moves < 10, "it doubles: {moves} moves");
+        reserve_wiping(&mut buffer, 5000);
+        assert!(buffer.capacity() - buffer.len() >= 5000);
     }
 
     #[test]
