@@ -14,10 +14,7 @@ use reseal_crypto::RowKey;
 use reseal_crypto::aead::{ForeignKey, TAG_LEN};
 use reseal_crypto::random::RandomPool;
 
-use crate::format::{Format, OpenError, SealError, Shape};
-
-/// The longest plaintext, in bytes, as in our own envelope.
-pub const PLAINTEXT_MAX: usize = 1 << 28;
+use crate::format::{Format, OpenError, PLAINTEXT_MAX, SealError, Shape};
 
 /// One of the parts of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -190,7 +187,7 @@ impl Format for AeadFormat {
         let malformed = OpenError::Malformed { format: self.name, reason: "too short, or another prefix" };
         let parts = split(&self.layout, self.nonce_len, message).ok_or(malformed)?;
         if parts.ciphertext.len() > PLAINTEXT_MAX {
-            return Err(OpenError::TooLarge("256 MiB"));
+            return Err(OpenError::TOO_LONG);
         }
         let opened = if matches!(self.layout.parts, [.., Part::Ciphertext, Part::Tag]) {
             let sealed = &message[message.len() - parts.ciphertext.len() - TAG_LEN..];
@@ -209,9 +206,7 @@ impl Format for AeadFormat {
         random: &mut RandomPool<'_>,
         message: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        if plaintext.len() > PLAINTEXT_MAX {
-            return Err(SealError::TooLarge("256 MiB"));
-        }
+        SealError::check_len(plaintext)?;
         let nonce = self.draw_nonce(random)?;
         let nonce = &nonce[..self.nonce_len];
         message.reserve(self.layout.overhead(nonce.len()) + plaintext.len());

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use reseal_crypto::RowKey;
 use reseal_crypto::random::RandomPool;
+use reseal_crypto::secret::reserve_wiping;
 
 use crate::encoding::Encoding;
 use crate::format::{Format, OpenError, SealError, Shape, open_each};
@@ -71,6 +72,10 @@ impl Codec {
     /// Opens every value of `stored` that belongs to `rows` at the same place, appending plaintexts to `plaintexts`.
     ///
     /// Many at once, because some formats derive keys for 16 values in the time of one.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many rows as values: a value without a result would be one that nobody proved.
     pub fn open_many(
         &self,
         stored: &[&[u8]],
@@ -84,6 +89,10 @@ impl Codec {
 
     /// Does what [`Codec::open_many`] does by a second code path, one value at a time: the proof of what
     /// [`Codec::seal_many`] wrote shares no derived key and no multi-lane code with it.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many rows as values.
     pub fn reopen_many(
         &self,
         stored: &[&[u8]],
@@ -100,6 +109,10 @@ impl Codec {
     /// # Errors
     ///
     /// The first [`SealError`].
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many rows as values.
     pub fn seal_many(
         &self,
         plaintexts: &[u8],
@@ -108,6 +121,7 @@ impl Codec {
         random: &mut RandomPool<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Vec<Range<usize>>, SealError> {
+        assert_eq!(opened.len(), rows.len(), "each value has its row");
         let values: Vec<_> = opened.iter().map(|value| (value.plaintext.clone(), value.shape)).collect();
         if self.encoding == Encoding::Raw && self.reading == Reading::Declared {
             return self.format.seal_many(plaintexts, &values, rows, random, out);
@@ -133,7 +147,8 @@ impl Codec {
             &mut Vec<u8>,
         ) -> Vec<Result<(Range<usize>, Shape), OpenError>>,
     ) -> Vec<Result<Opened, OpenError>> {
-        plaintexts.reserve(stored.iter().map(|value| value.len()).sum());
+        assert_eq!(stored.len(), rows.len(), "each value has its row");
+        reserve_wiping(plaintexts, stored.iter().map(|value| value.len()).sum());
         if self.encoding == Encoding::Raw && self.reading == Reading::Declared {
             let opened = open(stored, rows, plaintexts).into_iter();
             return opened.map(|result| result.map(|value| self.opened(value, Encoding::Raw))).collect();
@@ -166,6 +181,11 @@ impl Codec {
                 (Encoding::Base64 { lines }, Encoding::Base64 { lines: own }) => {
                     Encoding::Base64 { lines: lines || own }
                 }
+                (Encoding::Base64Url { .. }, _) => {
+                    let reason =
+                        "neither base64 nor hex; base64url has to be named: `encoding = \"base64url\"`";
+                    return Err(OpenError::Malformed { format: self.format.name(), reason });
+                }
                 (detected, _) => detected,
             },
         };
@@ -179,7 +199,7 @@ impl Codec {
     fn encoding_for(&self, value: &Opened) -> Encoding {
         let possible = match self.reading {
             Reading::Declared => value.encoding.same_family(self.encoding),
-            Reading::Detected => !matches!(value.encoding, Encoding::Raw | Encoding::Reseal),
+            Reading::Detected => value.encoding.known_by_look(),
         };
         if possible && self.format.continues(&value.shape) { value.encoding } else { self.encoding }
     }
@@ -263,6 +283,28 @@ mod tests {
         assert_eq!(opened[2], Err(OpenError::Unopened));
         assert!(matches!(opened[1], Err(OpenError::Malformed { format: "two ways", .. })));
         assert!(matches!(opened[4], Err(OpenError::Malformed { .. })));
+    }
+
+    #[test]
+    fn base64url_is_not_guessed() {
+        let codec = Codec::detecting(Box::new(TwoWays), Encoding::Base64 { lines: false });
+        let refused = |text: &[u8]| {
+            let mut opened = codec.open_many(&[text], &[None], &mut Vec::new());
+            matches!(opened.remove(0), Err(OpenError::Malformed { reason, .. }) if reason.contains("base64url"))
+        };
+        // Of one column with padding and of one without; the last could be of either, or base64.
+        for (text, expected) in
+            [(&b"_-8="[..], true), (b"aGVsbG8", true), (b"aGVsbG8_", true), (b"aGVsbG8h", false)]
+        {
+            assert_eq!(refused(text), expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "each value has its row")]
+    fn a_value_without_a_row_is_not_left_out_in_silence() {
+        let codec = Codec::new(Box::new(TwoWays), Encoding::Raw);
+        codec.reopen_many(&[b"one", b"two"], &[None], &mut Vec::new());
     }
 
     #[test]

@@ -73,6 +73,12 @@ impl Encoding {
         Self::Base64 { lines: has_breaks(text) }
     }
 
+    /// Whether values of a column that names no encoding may stand in this one. Base64url is not among them: a value that
+    /// happens to have none of `-`, `_` and `=` looks like base64, and would be written back with `+` and `/`.
+    pub(crate) fn known_by_look(self) -> bool {
+        matches!(self, Self::Hex { .. } | Self::Base64 { .. } | Self::Armor)
+    }
+
     /// Appends the message that `stored` encodes to `message` and says in which variant of this encoding it stood:
     /// with or without line breaks, in small or capital digits.
     ///

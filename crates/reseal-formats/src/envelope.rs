@@ -55,7 +55,7 @@ impl Format for EnvelopeFormat {
         let nonce = random.nonce()?;
         self.key.seal(&nonce, row, plaintext, message).map_err(|error| match error {
             EnvelopeError::RowKeyMissing => SealError::RowKeyMissing,
-            _ => SealError::TooLarge("256 MiB"),
+            _ => SealError::TOO_LONG,
         })
     }
 }
@@ -68,7 +68,7 @@ fn open_error(error: EnvelopeError) -> OpenError {
         EnvelopeError::BindingMismatch => unsupported("another binding than the column's"),
         EnvelopeError::OtherKey(_) => OpenError::OtherKey,
         EnvelopeError::RowKeyMissing => OpenError::RowKeyMissing,
-        EnvelopeError::TooLong => OpenError::TooLarge("256 MiB"),
+        EnvelopeError::TooLong => OpenError::TOO_LONG,
         _ => OpenError::Unopened,
     }
 }

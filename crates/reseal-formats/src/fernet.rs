@@ -21,14 +21,12 @@ use reseal_crypto::hash::{MacKey, equal};
 use reseal_crypto::random::RandomPool;
 use zeroize::Zeroizing;
 
-use crate::format::{Format, OpenError, SealError, Shape};
+use crate::format::{Format, OpenError, PLAINTEXT_MAX, SealError, Shape};
 
 /// Name of the format.
 pub const NAME: &str = "fernet";
 /// Bytes of a key: 16 sign, 16 encrypt.
 pub const KEY_LEN: usize = 32;
-/// The longest plaintext, in bytes, as in our own envelope.
-pub const PLAINTEXT_MAX: usize = 1 << 28;
 
 const VERSION: u8 = 0x80;
 const HEADER_LEN: usize = 1 + 8 + 16;
@@ -69,7 +67,7 @@ impl<'a> Token<'a> {
             return Err(malformed("the ciphertext is not whole blocks"));
         }
         if ciphertext.len() > PLAINTEXT_MAX + BLOCK {
-            return Err(OpenError::TooLarge("256 MiB"));
+            return Err(OpenError::TOO_LONG);
         }
         Ok(Self { created: u64::from_be_bytes(*created), iv, ciphertext, mac, signed })
     }
@@ -167,9 +165,7 @@ impl Format for FernetFormat {
         random: &mut RandomPool<'_>,
         message: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        if plaintext.len() > PLAINTEXT_MAX {
-            return Err(SealError::TooLarge("256 MiB"));
-        }
+        SealError::check_len(plaintext)?;
         let iv = random.take()?;
         self.seal_with(like.created().unwrap_or_else(self.now), &iv, plaintext, message);
         Ok(())

@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use reseal_crypto::RowKey;
+use reseal_crypto::envelope;
 use reseal_crypto::random::{RandomError, RandomPool};
 
 use crate::pgcrypto::MessageShape;
+
+/// The longest plaintext in any format, in bytes: what our own envelope holds.
+pub const PLAINTEXT_MAX: usize = envelope::PLAINTEXT_MAX;
 
 /// One ciphertext format under one key.
 ///
@@ -161,6 +165,11 @@ pub enum OpenError {
     TooLarge(&'static str),
 }
 
+impl OpenError {
+    /// Longer than [`PLAINTEXT_MAX`].
+    pub(crate) const TOO_LONG: Self = Self::TooLarge("256 MiB");
+}
+
 /// Why a plaintext was not sealed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -177,4 +186,14 @@ pub enum SealError {
     /// The format can be read but not written.
     #[error("{0} values are not written")]
     ReadOnly(&'static str),
+}
+
+impl SealError {
+    /// Longer than [`PLAINTEXT_MAX`].
+    pub(crate) const TOO_LONG: Self = Self::TooLarge("256 MiB");
+
+    /// Refuses plaintexts that are too long for any format.
+    pub(crate) fn check_len(plaintext: &[u8]) -> Result<(), Self> {
+        if plaintext.len() > PLAINTEXT_MAX { Err(Self::TOO_LONG) } else { Ok(()) }
+    }
 }

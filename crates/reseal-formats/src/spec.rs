@@ -253,8 +253,7 @@ impl Settled {
             Self::Fixed(encoding) => vec![encoding],
             Self::Detected(_) => {
                 let hex = [true, false].map(|escaped| Encoding::Hex { escaped, upper: false });
-                let url = [true, false].map(|padded| Encoding::Base64Url { padded });
-                [&base64[..], &hex, &url, &[Encoding::Armor]].concat()
+                [&base64[..], &hex, &[Encoding::Armor]].concat()
             }
         }
     }
@@ -263,7 +262,7 @@ impl Settled {
     fn keeps(self, encoding: Encoding) -> bool {
         match self {
             Self::Fixed(own) => own.same_family(encoding),
-            Self::Detected(_) => !matches!(encoding, Encoding::Raw | Encoding::Reseal),
+            Self::Detected(_) => encoding.known_by_look(),
         }
     }
 }

@@ -154,7 +154,8 @@ impl Input<'_> {
     fn schedules<'w>(&self, from: usize, count: usize, workspace: &'w mut Workspace) -> &'w [Schedule] {
         let table = &mut workspace.0;
         if table.len() < count {
-            table.resize(count, [[0; LANES]; 80]);
+            // A new table, so that the old one is wiped: growing it could leave a copy of the passphrase's blocks.
+            *table = Zeroizing::new(vec![[[0; LANES]; 80]; count]);
         }
         let mut blocks: Zeroizing<Blocks> = Zeroizing::new([[0; BLOCK]; LANES]);
         for (number, words) in table[..count].iter_mut().enumerate() {

@@ -3,18 +3,17 @@
 use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, DeflateEncoder, ZlibDecoder, ZlibEncoder};
+use reseal_crypto::secret::reserve_wiping;
 use zeroize::Zeroizing;
 
 use super::NAME;
 use super::algorithm::Compression;
 use super::message::malformed;
 use super::packet::{self, OpenEnd};
-use crate::format::OpenError;
+use crate::format::{OpenError, PLAINTEXT_MAX};
 
-/// The longest plaintext, in bytes, as in our own envelope. A compressed one may not grow beyond it.
-pub const PLAINTEXT_MAX: usize = 1 << 28;
 /// Bytes of a literal packet beside its data: kind, length of an empty name, time.
-pub(super) const LITERAL_HEADER_LEN: usize = 6;
+const LITERAL_HEADER_LEN: usize = 6;
 
 /// What a literal packet says beside its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +52,7 @@ fn read_within(limit: usize, packets: &[u8], plaintext: &mut Vec<u8>) -> Result<
 
 /// Appends the packets that [`read`] reads to `packets`.
 pub(super) fn write(literal: &Literal, level: u32, plaintext: &[u8], packets: &mut Zeroizing<Vec<u8>>) {
-    packets.reserve(packet::written_len(LITERAL_HEADER_LEN + plaintext.len()));
+    packets.reserve(written_len(plaintext.len()));
     let mut body = Zeroizing::new(Vec::with_capacity(LITERAL_HEADER_LEN + plaintext.len()));
     body.extend_from_slice(&[literal.kind, 0]);
     body.extend_from_slice(&literal.created.to_be_bytes());
@@ -75,8 +74,18 @@ pub(super) fn write(literal: &Literal, level: u32, plaintext: &[u8], packets: &m
     packet::write(packet::COMPRESSED, &compressed, packets);
 }
 
+/// The length of an uncompressed literal packet of `plaintext_len` bytes.
+pub(super) fn written_len(plaintext_len: usize) -> usize {
+    packet::written_len(LITERAL_HEADER_LEN + plaintext_len)
+}
+
+/// The most that [`write`] appends for `plaintext_len` bytes, compressed or not.
+pub(super) fn compressed_len_max(plaintext_len: usize) -> usize {
+    packet::written_len(1 + deflated_len_max(written_len(plaintext_len)))
+}
+
 /// The longest that deflate, within zlib, makes of `bytes` bytes: stored blocks of at most 16 KiB, 5 bytes each.
-pub(super) fn deflated_len_max(bytes: usize) -> usize {
+fn deflated_len_max(bytes: usize) -> usize {
     bytes + 5 * (bytes / (1 << 14) + 1) + 16
 }
 
@@ -103,8 +112,9 @@ fn read_literal(
     packet::take(body, name_len.into()).map_err(malformed)?;
     let created = u32::from_be_bytes(packet::take_array(body).map_err(malformed)?);
     if body.len() > limit {
-        return Err(OpenError::TooLarge("256 MiB"));
+        return Err(OpenError::TOO_LONG);
     }
+    reserve_wiping(plaintext, body.len());
     plaintext.extend_from_slice(body);
     Ok(Literal { compression, kind, created })
 }
@@ -118,13 +128,17 @@ fn inflate<'a, R: Read>(
     // Headers of the literal packet and of its parts stand around the plaintext.
     let limit = limit + limit / 64;
     let mut inflated = Zeroizing::new(Vec::new());
-    decoder
-        .by_ref()
-        .take(limit as u64 + 1)
-        .read_to_end(&mut inflated)
-        .map_err(|_| malformed("the compressed data is damaged"))?;
-    if inflated.len() > limit {
-        return Err(OpenError::TooLarge("256 MiB"));
+    let mut chunk = Zeroizing::new([0; 4096]);
+    loop {
+        let read = decoder.read(&mut *chunk).map_err(|_| malformed("the compressed data is damaged"))?;
+        if read == 0 {
+            break;
+        }
+        if inflated.len() + read > limit {
+            return Err(OpenError::TOO_LONG);
+        }
+        reserve_wiping(&mut inflated, read);
+        inflated.extend_from_slice(&chunk[..read]);
     }
     if !into_inner(decoder).is_empty() {
         return Err(malformed("something follows the compressed data"));
@@ -162,9 +176,7 @@ mod tests {
         reseal_crypto::Random::fill(&reseal_crypto::random::SeededRandom::new(1), &mut noise)
             .expect("seeded");
         for compression in [Compression::Zip, Compression::Zlib] {
-            let inner = packet::written_len(LITERAL_HEADER_LEN + noise.len());
-            let bound = packet::written_len(1 + deflated_len_max(inner));
-            assert!(written(compression, &noise).len() <= bound);
+            assert!(written(compression, &noise).len() <= compressed_len_max(noise.len()));
         }
     }
 
@@ -174,9 +186,9 @@ mod tests {
         let packets = written(Compression::Zip, &vec![0; 8 * limit]);
         assert!(packets.len() < limit / 64);
         let mut out = Vec::new();
-        assert_eq!(read_within(limit, &packets, &mut out), Err(OpenError::TooLarge("256 MiB")));
+        assert_eq!(read_within(limit, &packets, &mut out), Err(OpenError::TOO_LONG));
         let plain = written(Compression::None, &vec![0; limit + 1]);
-        assert_eq!(read_within(limit, &plain, &mut out), Err(OpenError::TooLarge("256 MiB")));
+        assert_eq!(read_within(limit, &plain, &mut out), Err(OpenError::TOO_LONG));
         assert!(out.is_empty());
         assert!(read_within(limit, &written(Compression::Zlib, &vec![0; limit]), &mut out).is_ok());
     }

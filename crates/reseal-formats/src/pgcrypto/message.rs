@@ -38,7 +38,7 @@ impl<'a> Message<'a> {
     /// [`OpenError::Malformed`], [`OpenError::Unsupported`] or [`OpenError::TooLarge`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, OpenError> {
         if bytes.len() > MESSAGE_MAX {
-            return Err(OpenError::TooLarge("256 MiB"));
+            return Err(OpenError::TOO_LONG);
         }
         let mut input = bytes;
         let (tag, key_packet) = next_packet(&mut input)?;

@@ -34,7 +34,6 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use algorithm::{Cipher, Compression, Digest};
-pub use literal::PLAINTEXT_MAX;
 use message::DataKey;
 pub use message::Message;
 pub use s2k::S2kMode;

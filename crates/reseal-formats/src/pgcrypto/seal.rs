@@ -5,7 +5,7 @@ use sha1::{Digest as _, Sha1};
 use zeroize::Zeroizing;
 
 use super::algorithm::{Cipher, Compression, Digest};
-use super::literal::{self, Literal, PLAINTEXT_MAX};
+use super::literal::{self, Literal};
 use super::s2k::{Key, S2k, S2kMode};
 use super::{MDC_LEN, MessageShape, cfb, message, packet};
 use crate::format::{SealError, Shape};
@@ -43,9 +43,7 @@ impl Options {
         now: fn() -> u64,
         random: &mut RandomPool<'_>,
     ) -> Result<Draft, SealError> {
-        if plaintext.len() > PLAINTEXT_MAX {
-            return Err(SealError::TooLarge("256 MiB"));
-        }
+        SealError::check_len(plaintext)?;
         let shape = self.apply(plaintext, like, now, random)?;
         let mut session = Key::default();
         if shape.session.is_some() {
@@ -110,11 +108,10 @@ impl Options {
 
     /// The most that a message of `plaintext_len` bytes can take with these options.
     pub fn message_len_max(&self, plaintext_len: usize) -> usize {
-        let literal = packet::written_len(literal::LITERAL_HEADER_LEN + plaintext_len);
         // Without a word in the plan a compressed message stays compressed, which may make it longer.
         let packets = match self.compression {
-            Some(Compression::None) => literal,
-            _ => packet::written_len(1 + literal::deflated_len_max(literal)),
+            Some(Compression::None) => literal::written_len(plaintext_len),
+            _ => literal::compressed_len_max(plaintext_len),
         };
         let session = match self.session {
             Some(false) => 0,
@@ -188,7 +185,9 @@ impl Draft {
                 &self.session
             }
         };
-        let mut data = Zeroizing::new(Vec::with_capacity(plaintext.len() + 128));
+        // Room for all that follows: a buffer that grows leaves a copy of the plaintext behind.
+        let packets_max = literal::compressed_len_max(plaintext.len());
+        let mut data = Zeroizing::new(Vec::with_capacity(1 + cfb::PREFIX_LEN + packets_max + MDC_LEN));
         message::begin_data(&mut data);
         let start = data.len();
         data.extend_from_slice(&self.prefix);
