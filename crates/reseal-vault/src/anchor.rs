@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use reseal_crypto::hash::equal;
 use rusqlite::OptionalExtension;
@@ -91,19 +92,30 @@ impl View<'_> {
     }
 }
 
-/// Accepts a vault that has the entry of any of these anchors, or if there is none yet.
+/// Accepts a vault that has the entry of any of these anchors, or if there is none yet. Returns how many it has.
 ///
 /// There are two while a restore is under way: of the vault that is replaced, and of the one that replaces it.
-pub(crate) fn check_any(view: &View<'_>, anchors: &[Anchor]) -> Result<(), VaultError> {
-    let mut refusal = None;
+pub(crate) fn check_any(view: &View<'_>, anchors: &[Anchor]) -> Result<usize, VaultError> {
+    let (mut found, mut refusal) = (0, None);
     for anchor in anchors {
         match view.check_anchor(anchor) {
-            Ok(()) => return Ok(()),
+            Ok(()) => found += 1,
             Err(error) => refusal = Some(error),
         }
     }
-    refusal.map_or(Ok(()), Err)
+    refusal.filter(|_| found == 0).map_or(Ok(found), Err)
 }
+
+/// Does what [`check_any`] does with the anchors of a directory.
+///
+/// They are read while the view keeps others from committing: none of them can be newer than what it is compared with.
+pub(crate) fn check_stored(view: &View<'_>, directory: Option<&AnchorDir>) -> Result<usize, VaultError> {
+    let anchors = directory.map_or(Ok(Vec::new()), |directory| directory.read(view.keys.vault_id))?;
+    check_any(view, &anchors)
+}
+
+/// Numbers the drafts of this process: two of its threads may write at once.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// A directory that remembers one anchor file per vault: the state directory of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +139,13 @@ impl AnchorDir {
     /// [`VaultError::Io`] if a file that exists cannot be read.
     pub(crate) fn read(&self, vault_id: VaultId) -> Result<Vec<Anchor>, VaultError> {
         let path = self.file(vault_id);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(VaultError::io("read", &path)(error)),
         };
-        // A file that a power cut emptied must not refuse a healthy vault; whoever can garble it can remove it too.
+        // A file that a power cut spoilt must not refuse a healthy vault; whoever can garble it can remove it too.
+        let text = String::from_utf8_lossy(&bytes);
         let anchors: Vec<Anchor> = text.lines().filter_map(|line| line.parse().ok()).collect();
         if anchors.is_empty() {
             tracing::warn!(path = %path.display(), "the anchor file is not readable: an older vault would be accepted");
@@ -151,17 +164,19 @@ impl AnchorDir {
     /// Replaces the anchors of a vault. Not synced: an older anchor is safe.
     pub(crate) fn write(&self, vault_id: VaultId, anchors: &[Anchor]) -> Result<(), VaultError> {
         let path = self.file(vault_id);
-        let draft = path.with_extension(format!("draft.{}", std::process::id()));
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = path.with_extension(format!("draft.{}.{number}", std::process::id()));
         let text: String = anchors.iter().map(|anchor| format!("{anchor}\n")).collect();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.0)
             .map_err(VaultError::io("create", &self.0))?;
+        // One that a killed process with the same number left; then `create_new`, which follows no link.
+        let _ = fs::remove_file(&draft);
         let written = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&draft)
             .and_then(|mut file| file.write_all(text.as_bytes()))

@@ -38,7 +38,7 @@ pub struct BackupReport {
 pub struct RestoreOptions {
     /// Puts a backup in place that the anchors or the living vault know to be older.
     pub accept_older: bool,
-    /// Replaces a vault of another id.
+    /// Replaces a vault of another id, or the database of another program.
     pub replace_other: bool,
     /// Renames a file away that is no database at all.
     pub move_aside: bool,
@@ -103,7 +103,6 @@ impl LockedVault {
 }
 
 fn verify(connection: &mut Connection, path: &Path, keys: &Keys) -> Result<BackupReport, VaultError> {
-    schema::check(connection, path)?;
     let mut view = View::begin(connection, keys, TransactionBehavior::Deferred, None)?;
     slots::verified(&view)?;
     audit::walk(&view, None, |_| ())?;
@@ -118,8 +117,8 @@ fn verify(connection: &mut Connection, path: &Path, keys: &Keys) -> Result<Backu
 ///
 /// # Errors
 ///
-/// [`VaultError::RolledBack`] if the anchors know a newer vault and `accept_older` is not set; [`VaultError::Refused`]
-/// if another vault stands there; [`VaultError::NotAVault`] if what stands there is no database and `move_aside` is not
+/// [`VaultError::RolledBack`] if the anchors know a newer vault, or a newer one stands there, and `accept_older` is not
+/// set; [`VaultError::Refused`] if another vault or the database of another program stands there; [`VaultError::NotAVault`] if what stands there is no database and `move_aside` is not
 /// set; [`VaultError::Busy`]; those of opening and verifying.
 pub fn restore(
     from: &Path,
@@ -148,7 +147,10 @@ pub fn restore(
     let known = options.anchors.as_ref().map_or(Ok(Vec::new()), |directory| directory.read(id))?;
     let mut prepared = LockedVault::find(draft.path(), private)?.unlock(key.clone())?;
     if !restore.accept_older {
-        anchor::check_any(&prepared.view()?, &known)?;
+        let last = living.as_ref().and_then(|living| living.last_entry(prepared.keys()));
+        let view = prepared.view()?;
+        anchor::check_any(&view, &known)?;
+        last.map_or(Ok(()), |last| view.check_anchor(&last))?;
     }
     let kept = living.as_ref().map(|living| living.keep(&to, &options)).transpose()?;
     let told =
@@ -208,11 +210,25 @@ impl Living {
 
     /// Refuses to replace another vault by mistake. What has no readable head is no vault to protect.
     fn check(&self, id: VaultId, restore: RestoreOptions) -> Result<(), VaultError> {
-        let head = store::read_head(&self.0).ok().and_then(|(body, _)| Head::parse(&body));
-        if head.is_some_and(|head| head.vault_id != id) && !restore.replace_other {
-            return Err(VaultError::refused("the backup is of another vault than the one that stands there"));
+        if restore.replace_other {
+            return Ok(());
         }
-        Ok(())
+        let head = store::read_head(&self.0).ok().and_then(|(body, _)| Head::parse(&body));
+        match head {
+            Some(head) if head.vault_id != id => {
+                Err(VaultError::refused("the backup is of another vault than the one that stands there"))
+            }
+            None if schema::is_foreign(&self.0) => {
+                Err(VaultError::refused("what stands there is the database of another program"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its last audit entry, if it is the vault of these keys and its head is sound.
+    fn last_entry(&self, keys: &Keys) -> Option<Anchor> {
+        let (body, mac) = store::read_head(&self.0).ok()?;
+        Head::verify(&keys.tree, keys.vault_id, &body, &mac).ok().map(|head| Anchor::of(&head))
     }
 
     /// Copies it to `NAME.replaced-<seconds>`, durably.

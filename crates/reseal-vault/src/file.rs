@@ -97,10 +97,13 @@ pub(crate) fn move_aside(path: &Path) -> Result<(), VaultError> {
         name.push(format!(".damaged-{n}"));
         PathBuf::from(name)
     };
-    let free = (1..1000).find(|n| fs::symlink_metadata(aside(*n, path)).is_err()).unwrap_or(1000);
+    let exists = |path: &Path| fs::symlink_metadata(path).is_ok();
     // Side files first: a crash in between leaves no journal that could be played into another file.
-    for side in side_files(path).filter(|side| fs::symlink_metadata(side).is_ok()).chain([path.to_owned()]) {
-        fs::rename(&side, aside(free, &side)).map_err(VaultError::io("move aside", &side))?;
+    let files: Vec<PathBuf> = side_files(path).chain([path.to_owned()]).collect();
+    let free = |n: &u32| !files.iter().any(|file| exists(&aside(*n, file)));
+    let free = (1..).find(free).unwrap_or(u32::MAX);
+    for file in files.iter().filter(|file| exists(file)) {
+        fs::rename(file, aside(free, file)).map_err(VaultError::io("move aside", file))?;
     }
     sync_directory_of(path)
 }

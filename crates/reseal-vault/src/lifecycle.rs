@@ -171,7 +171,9 @@ impl Vault {
             secret.name = to.clone();
             change.put_secret(&secret)?;
             for commitment in change.view.versions(&secret)?.iter().filter_map(VersionRecord::commitment) {
-                if let Some(handle) = change.view.handle(commitment.handle())? {
+                // A destroyed version let go of its handle, and another secret may have the key by now.
+                let held = change.view.handle(commitment.handle())?;
+                if let Some(handle) = held.filter(|held| held.secret == secret.id) {
                     change.put_handle(commitment.handle(), &HandleRecord { name: to.clone(), ..handle })?;
                 }
             }

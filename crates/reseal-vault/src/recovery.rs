@@ -57,8 +57,9 @@ impl RecoveryCode {
     ///
     /// [`RecoveryCodeError`] says what to look at again, without repeating any of it.
     pub fn parse(typed: &str) -> Result<Self, RecoveryCodeError> {
-        let symbols: Zeroizing<Vec<char>> =
-            Zeroizing::new(typed.chars().filter(|c| !c.is_whitespace() && *c != '-').collect());
+        // Room for all: a list that grows leaves a copy of the code behind.
+        let mut symbols = Zeroizing::new(Vec::with_capacity(typed.len()));
+        symbols.extend(typed.chars().filter(|c| !c.is_whitespace() && *c != '-'));
         if symbols.len() != TEXT_LEN {
             return Err(RecoveryCodeError::Length(symbols.len()));
         }

@@ -65,7 +65,7 @@ const DURABILITY: [(&str, &str, &str); 5] = [
 pub(crate) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
     let connection = connect_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy_timeout)?;
     for (name, value, expected) in DURABILITY {
-        apply(&connection, path, name, value, expected)?;
+        apply(&connection, name, value, expected)?;
     }
     Ok(connection)
 }
@@ -83,18 +83,12 @@ fn connect_with(path: &Path, access: OpenFlags, busy_timeout: Duration) -> Resul
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     for (name, value, expected) in SAFETY {
-        apply(&connection, path, name, value, expected)?;
+        apply(&connection, name, value, expected)?;
     }
     Ok(connection)
 }
 
-fn apply(
-    connection: &Connection,
-    path: &Path,
-    name: &str,
-    value: &str,
-    expected: &str,
-) -> Result<(), VaultError> {
+fn apply(connection: &Connection, name: &str, value: &str, expected: &str) -> Result<(), VaultError> {
     // Some settings answer with their value and some with nothing; what counts is what reading gives.
     connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|error| match error {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
@@ -109,10 +103,7 @@ fn apply(
     if held == expected {
         return Ok(());
     }
-    Err(VaultError::NotAVault {
-        path: path.to_owned(),
-        reason: "SQLite does not accept the settings for safe commits",
-    })
+    Err(not_a_vault(connection, "SQLite does not accept the settings for safe commits"))
 }
 
 /// Creates the tables in an empty database.
@@ -126,18 +117,27 @@ pub(crate) fn create(connection: &Connection) -> Result<(), VaultError> {
 }
 
 /// Compares what the file says it is, and its whole schema, with what this version writes.
-pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), VaultError> {
-    match compare(connection, path) {
+pub(crate) fn check(connection: &Connection) -> Result<(), VaultError> {
+    match compare(connection) {
         // SQLite has many words for a schema that it cannot parse.
-        Err(VaultError::Sqlite(_)) => {
-            Err(VaultError::NotAVault { path: path.to_owned(), reason: "its tables cannot be read" })
-        }
+        Err(VaultError::Sqlite(_)) => Err(not_a_vault(connection, "its tables cannot be read")),
         other => other,
     }
 }
 
-fn compare(connection: &Connection, path: &Path) -> Result<(), VaultError> {
-    let refuse = |reason| Err(VaultError::NotAVault { path: path.to_owned(), reason });
+/// Whether it is the database of another program. An empty one is not, nor is one that cannot be read.
+pub(crate) fn is_foreign(connection: &Connection) -> bool {
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get::<_, i64>(0));
+    application.is_ok_and(|id| id != APPLICATION_ID) && tables.is_ok_and(|count| count > 0)
+}
+
+fn not_a_vault(connection: &Connection, reason: &'static str) -> VaultError {
+    VaultError::NotAVault { path: connection.path().unwrap_or_default().into(), reason }
+}
+
+fn compare(connection: &Connection) -> Result<(), VaultError> {
+    let refuse = |reason| Err(not_a_vault(connection, reason));
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if number("application_id")? != APPLICATION_ID {
         return refuse("another program made it");
@@ -190,7 +190,7 @@ mod tests {
     fn a_setting_that_is_not_held_is_an_error() {
         let connection = Connection::open_in_memory().expect("opens");
         // A database in memory keeps its journal there, whatever it is told.
-        let refused = apply(&connection, Path::new("x"), "journal_mode", "DELETE", "delete");
+        let refused = apply(&connection, "journal_mode", "DELETE", "delete");
         assert!(matches!(refused, Err(VaultError::NotAVault { .. })), "{refused:?}");
     }
 }

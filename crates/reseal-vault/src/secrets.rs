@@ -71,7 +71,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get); [`VaultError::NotFound`] if the name of the reference is none.
+    /// Those of [`get`](Self::get); [`VaultError::Name`] if the name of the reference is none.
     pub fn get_ref(&mut self, key: &KeyRef) -> Result<Secret, VaultError> {
         self.get(&key.secret.parse()?, VersionSelector::Number(key.version))
     }

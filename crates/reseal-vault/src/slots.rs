@@ -305,7 +305,7 @@ impl Vault {
     /// Reads the file anew and opens the slot, as the next process would.
     fn prove_slot(&self, id: &[u8; 16], opener: &Opener) -> Result<(), VaultError> {
         let connection = schema::open(self.path(), self.busy_timeout())?;
-        schema::check(&connection, self.path())?;
+        schema::check(&connection)?;
         let slots = read(&connection)?;
         let stored = slots.iter().find(|stored| stored.slot.id == *id);
         let stored = stored.ok_or_else(|| VaultError::tampered("the new key slot is not in the file"))?;

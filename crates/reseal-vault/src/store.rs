@@ -11,6 +11,7 @@ use crate::anchor::Anchor;
 use crate::audit::{ChainKey, Entry, Event, Stamp};
 use crate::error::VaultError;
 use crate::record::{Keys, Place, RecordId, RecordKind};
+use crate::schema;
 use crate::tree::{Digests, Fingerprint, Head, Leaf};
 
 /// A consistent, verified state of the vault, for as long as it lives.
@@ -24,7 +25,7 @@ pub(crate) struct View<'v> {
 }
 
 impl<'v> View<'v> {
-    /// Starts a transaction and checks the head, the end of the audit log, and that `seen` is part of the log.
+    /// Starts a transaction and checks the schema, the head, the end of the audit log, and that `seen` is part of the log.
     pub(crate) fn begin(
         connection: &'v mut Connection,
         keys: &'v Keys,
@@ -32,6 +33,8 @@ impl<'v> View<'v> {
         seen: Option<&Anchor>,
     ) -> Result<Self, VaultError> {
         let tx = connection.transaction_with_behavior(behavior)?;
+        // Every time: whoever can write to the file can add a trigger while it is open.
+        schema::check(&tx)?;
         let (body, mac) = read_head(&tx)?;
         let head = Head::verify(&keys.tree, keys.vault_id, &body, &mac)?;
         let view = Self { tx, keys, head, nodes: BTreeMap::new(), leaves: BTreeMap::new() };
@@ -91,11 +94,13 @@ impl<'v> View<'v> {
 
     /// Every record of a kind, opened. Complete: the head says how many there are.
     pub(crate) fn all(&mut self, kind: RecordKind) -> Result<Vec<Zeroizing<Vec<u8>>>, VaultError> {
-        // A map, because a forged file may have the same row twice in the place of another.
+        // A map, because a forged file may have the same row twice in the place of another; and one row more than there
+        // should be is enough to know.
+        let limit = i64::try_from(self.head.count(kind)).unwrap_or(i64::MAX).saturating_add(1);
         let rows = self
             .tx
-            .prepare_cached("SELECT id, body FROM record WHERE kind = ?1")?
-            .query_map([kind as u8], |row| Ok((RecordId(row.get(0)?), row.get(1)?)))?
+            .prepare_cached("SELECT id, body FROM record WHERE kind = ?1 LIMIT ?2")?
+            .query_map(params![kind as u8, limit], |row| Ok((RecordId(row.get(0)?), row.get(1)?)))?
             .collect::<Result<BTreeMap<RecordId, Vec<u8>>, _>>()?;
         if rows.len() as u64 != self.head.count(kind) {
             return Err(VaultError::tampered("the number of records is not what the head says"));

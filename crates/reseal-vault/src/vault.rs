@@ -18,10 +18,13 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::VaultError;
 use crate::record::Keys;
 use crate::recovery::RecoveryCode;
-use crate::slots::{self, StoredSlot};
+use crate::slots::{self, SlotInfo, StoredSlot};
 use crate::store::{self, Change, View};
 use crate::tree::Head;
 use crate::{file, schema};
+
+/// The name of the slot of the recovery code.
+const RECOVERY_SLOT: &str = "recovery code";
 
 /// The random name of a vault, for as long as it lives. Not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +60,7 @@ pub struct Operator {
 pub struct OpenOptions {
     /// Where anchors are kept. Without it an older copy of the vault is accepted.
     pub anchors: Option<AnchorDir>,
-    /// Accepts a vault that the anchors refuse, and makes it the one to compare with from then on.
+    /// Accepts a vault that the anchors refuse, says so in its audit log, and makes it the one to compare with from then on.
     pub accept_older: bool,
     /// Who acts.
     pub operator: Operator,
@@ -169,7 +172,7 @@ impl LockedVault {
         connection: Connection,
         options: OpenOptions,
     ) -> Result<Self, VaultError> {
-        schema::check(&connection, &path)?;
+        schema::check(&connection)?;
         let (body, _) = store::read_head(&connection)?;
         let head = Head::parse(&body).ok_or_else(|| VaultError::tampered("its head is not one"))?;
         let slots = slots::read(&connection)?;
@@ -200,26 +203,36 @@ impl LockedVault {
     ///
     /// # Errors
     ///
-    /// [`VaultError::Tampered`] (also for a key of another vault), [`VaultError::RolledBack`], [`VaultError::Busy`].
+    /// [`VaultError::Tampered`] (also for a key of another vault), [`VaultError::RolledBack`], [`VaultError::Locked`] if the
+    /// slot was removed meanwhile, [`VaultError::Busy`].
     pub fn unlock(self, key: UnlockedKey) -> Result<Vault, VaultError> {
         let keys = self.keys(&key);
-        let Self { path, connection, options, .. } = self;
+        let opened = self.slots.into_iter().find(|stored| Some(stored.slot.id) == key.slot);
+        let (path, connection, options) = (self.path, self.connection, self.options);
         let mut vault = Vault { path, connection, keys, options, slot: String::new(), seen: None };
-        let anchors = vault.stored_anchors()?;
-        let accept_older = vault.options.accept_older;
+        let directory = vault.anchors().cloned();
         let view = vault.view()?;
-        let held = slots::verified(&view)?;
-        let named = held.iter().find(|(stored, _)| Some(stored.slot.id) == key.slot);
-        let slot = named.map_or_else(|| "agent".to_owned(), |(_, info)| info.name.clone());
-        if !accept_older {
-            anchor::check_any(&view, &anchors)?;
-        }
-        let seen = Anchor::of(&view.head);
+        let slot = session_name(&slots::verified(&view)?, opened.as_ref())?;
+        let checked = anchor::check_stored(&view, directory.as_ref());
         drop(view);
         vault.slot = slot;
-        vault.seen = Some(seen);
+        match checked {
+            Err(VaultError::RolledBack { index, .. }) if vault.options.accept_older => {
+                vault.record_event(Event::done("accept older").detail(format!("entry {index} was known")))?;
+            }
+            other => {
+                other?;
+            }
+        }
         Ok(vault)
     }
+}
+
+/// The name of the slot that opened the vault, which may have been removed since its key was derived.
+fn session_name(held: &[(StoredSlot, SlotInfo)], opened: Option<&StoredSlot>) -> Result<String, VaultError> {
+    let Some(StoredSlot { slot, .. }) = opened else { return Ok("agent".to_owned()) };
+    let named = held.iter().find(|(stored, _)| stored.slot.id == slot.id);
+    named.map(|(_, info)| info.name.clone()).ok_or(VaultError::Locked(slot.kdf.name()))
 }
 
 impl LockedVault {
@@ -262,7 +275,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// [`VaultError::Exists`] if the name or a side file of it is taken; [`VaultError::Refused`] without any slot or with
+    /// [`VaultError::Exists`] if the name or a side file of it is taken, or two slots have one name; [`VaultError::Refused`] without any slot or with
     /// more than 8; [`VaultError::UnsafeFile`].
     pub fn create(path: &Path, options: CreateOptions) -> Result<Created, VaultError> {
         let CreateOptions { slots, kdf, recovery_code, suite, open } = options;
@@ -277,7 +290,7 @@ impl Vault {
         let root = VaultKey::generate(random)?;
         let code = recovery_code.then(|| RecoveryCode::generate(random)).transpose()?;
         let recovery_slot =
-            code.as_ref().map(|code| NewSlot { name: "recovery code".to_owned(), opener: code.opener() });
+            code.as_ref().map(|code| NewSlot { name: RECOVERY_SLOT.to_owned(), opener: code.opener() });
         let made = slots
             .into_iter()
             .chain(recovery_slot)
@@ -342,9 +355,12 @@ impl Vault {
         self.options.reason = reason;
     }
 
-    /// A consistent state to read from.
+    /// A consistent state to read from, never older than one that was read before.
     pub(crate) fn view(&mut self) -> Result<View<'_>, VaultError> {
-        View::begin(&mut self.connection, &self.keys, TransactionBehavior::Deferred, self.seen.as_ref())
+        let (keys, seen) = (&self.keys, self.seen.as_ref());
+        let view = View::begin(&mut self.connection, keys, TransactionBehavior::Deferred, seen)?;
+        self.seen = Some(Anchor::of(&view.head));
+        Ok(view)
     }
 
     /// Runs `work` in one transaction and commits it with the event it returns. Nothing lasts if anything fails, and the
@@ -372,8 +388,8 @@ impl Vault {
         }
     }
 
-    pub(crate) fn stored_anchors(&self) -> Result<Vec<Anchor>, VaultError> {
-        self.options.anchors.as_ref().map_or(Ok(Vec::new()), |directory| directory.read(self.id()))
+    pub(crate) fn anchors(&self) -> Option<&AnchorDir> {
+        self.options.anchors.as_ref()
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -399,7 +415,13 @@ impl Vault {
 
 fn check_new_slots(new: &[NewSlot], recovery_code: bool) -> Result<(), VaultError> {
     new.iter().try_for_each(|slot| slots::check_name(&slot.name))?;
-    let count = new.len() + usize::from(recovery_code);
+    let mut names: Vec<&str> = new.iter().map(|slot| slot.name.as_str()).collect();
+    names.extend(recovery_code.then_some(RECOVERY_SLOT));
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(VaultError::Exists { what: "key slot", name: twice[0].to_owned() });
+    }
+    let count = names.len();
     if count == 0 || count > SLOTS_MAX {
         return Err(VaultError::refused("a vault has 1 to 8 key slots"));
     }

@@ -31,8 +31,10 @@ pub(crate) fn verify_records(view: &mut View<'_>) -> Result<u64, VaultError> {
 }
 
 fn kinds(view: &View<'_>) -> Result<BTreeMap<RecordId, RecordKind>, VaultError> {
-    let mut statement = view.tx.prepare("SELECT id, kind FROM record")?;
-    let rows = statement.query_map((), |row| Ok((RecordId(row.get(0)?), row.get::<_, i64>(1)?)))?;
+    // One row more than there should be is enough to know.
+    let limit = i64::try_from(view.head.total()).unwrap_or(i64::MAX).saturating_add(1);
+    let mut statement = view.tx.prepare("SELECT id, kind FROM record LIMIT ?1")?;
+    let rows = statement.query_map([limit], |row| Ok((RecordId(row.get(0)?), row.get::<_, i64>(1)?)))?;
     rows.map(|row| {
         let (id, kind) = row?;
         let known = RecordKind::ALL.into_iter().find(|known| *known as i64 == kind);

@@ -1,6 +1,6 @@
 //! The side that holds the key.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -60,6 +60,9 @@ impl AgentListener {
     pub fn bind(directory: &Path, vault_id: VaultId) -> Result<Self, VaultError> {
         prepare_directory(directory)?;
         let path = socket_path(directory, vault_id);
+        // Two that start at once would each take the other's socket for one that a dead agent left.
+        let alone = File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
+        let _alone = alone.map_err(VaultError::io("lock", directory))?;
         let bound = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if UnixStream::connect(&path).is_ok() {
@@ -132,7 +135,8 @@ impl Session {
 
     /// Whole seconds until a limit is reached if nothing happens.
     fn seconds_left(&self) -> u32 {
-        let end = (self.started + self.limits.hard).min(self.used + self.limits.idle);
+        let hard = self.started.saturating_add(self.limits.hard);
+        let end = hard.min(self.used.saturating_add(self.limits.idle));
         u32::try_from(end.saturating_sub(boot_time()).as_secs()).unwrap_or(u32::MAX)
     }
 

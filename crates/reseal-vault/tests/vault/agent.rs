@@ -132,6 +132,24 @@ fn there_is_one_agent_per_vault_and_a_dead_one_is_replaced() {
 }
 
 #[test]
+fn of_agents_that_start_at_once_one_holds_the_socket() {
+    for round in 0..20 {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let stale = socket_path(temporary.path(), ID);
+        drop(std::os::unix::net::UnixListener::bind(&stale).expect("bound and left behind"));
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700)).expect("set");
+        let starting = (0..4).map(|_| {
+            let directory = temporary.path().to_owned();
+            thread::spawn(move || AgentListener::bind(&directory, ID))
+        });
+        let threads: Vec<_> = starting.collect();
+        let bound: Vec<_> = threads.into_iter().map(|t| t.join().expect("no panic")).collect();
+        assert_eq!(bound.iter().filter(|listener| listener.is_ok()).count(), 1, "round {round}: {bound:?}");
+        assert!(UnixStream::connect(&stale).is_ok(), "the socket is the one that listens");
+    }
+}
+
+#[test]
 fn nonsense_ends_the_client_and_not_the_agent() {
     let agent = start(ID, LONG, LONG);
     let hello = [&[0, 0, 0, 19, 1, 0, 1][..], &ID.0].concat();

@@ -132,17 +132,43 @@ fn another_vault_is_not_replaced_by_mistake() {
 }
 
 #[test]
+fn the_database_of_another_program_is_not_replaced_by_mistake() {
+    let home = backed_up();
+    fs::remove_file(home.path()).expect("lost");
+    let theirs = rusqlite::Connection::open(home.path()).expect("opens");
+    theirs.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").expect("written");
+    assert_eq!(kind(restored(&home, ACCEPT_OLDER).map(drop)), Err(ErrorKind::Refused));
+    let rows: i64 = theirs.query_row("SELECT count(*) FROM theirs", (), |row| row.get(0)).expect("counted");
+    assert_eq!(rows, 1);
+    drop(theirs);
+    let replace = RestoreOptions { replace_other: true, ..ACCEPT_OLDER };
+    assert_eq!(value(&mut restored(&home, replace).expect("restored").0), "one");
+}
+
+#[test]
+fn a_newer_vault_is_not_replaced_by_mistake_where_no_anchor_is_left() {
+    let home = backed_up();
+    fs::remove_dir_all(home.directory().join("state")).expect("anchors lost");
+    let refused = restored(&home, RestoreOptions::default());
+    assert!(matches!(refused, Err(VaultError::RolledBack { .. })), "{refused:?}");
+    assert_eq!(value(&mut restored(&home, ACCEPT_OLDER).expect("restored").0), "one");
+}
+
+#[test]
 fn what_is_no_database_is_moved_aside_on_demand() {
     let home = backed_up();
     fs::write(home.path(), vec![0x5A; 9000]).expect("overwritten");
     let journal = PathBuf::from(format!("{}-journal", home.path().display()));
     fs::write(&journal, b"of the file that was there").expect("written");
+    let earlier = home.directory().join("test.vault-journal.damaged-1");
+    fs::write(&earlier, b"moved aside before").expect("written");
     assert!(matches!(restored(&home, ACCEPT_OLDER), Err(VaultError::NotAVault { .. })));
     let (mut vault, _) =
         restored(&home, RestoreOptions { move_aside: true, ..ACCEPT_OLDER }).expect("restored");
     assert_eq!(value(&mut vault), "one");
-    let aside = home.directory().join("test.vault.damaged-1");
+    let aside = home.directory().join("test.vault.damaged-2");
     assert_eq!(fs::read(aside).expect("kept"), vec![0x5A; 9000]);
+    assert_eq!(fs::read(earlier).expect("kept"), b"moved aside before");
     assert!(!journal.exists());
 }
 

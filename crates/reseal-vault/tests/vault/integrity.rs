@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use reseal_crypto::Random;
 use reseal_crypto::random::SeededRandom;
-use reseal_vault::{ErrorKind, Event, NamePattern, OpenOptions, Vault, VaultError, VersionSelector};
+use reseal_vault::{ErrorKind, Event, NamePattern, NewSlot, OpenOptions, Vault, VaultError, VersionSelector};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -219,6 +219,19 @@ fn another_schema_is_refused_before_it_is_used() {
 }
 
 #[test]
+fn a_schema_that_changes_under_an_open_vault_is_noticed() {
+    let home = filled(1);
+    let mut vault = home.open();
+    home.raw()
+        .execute_batch("CREATE TRIGGER extra AFTER INSERT ON audit BEGIN DELETE FROM leaf; END")
+        .expect("changed");
+    let written = vault.record_event(Event::done("test"));
+    assert!(matches!(written, Err(VaultError::NotAVault { .. })), "{written:?}");
+    let listed = vault.list(&NamePattern::all(), true);
+    assert!(matches!(listed, Err(VaultError::NotAVault { .. })), "{listed:?}");
+}
+
+#[test]
 fn files_that_are_not_safe_are_refused() {
     let home = filled(1);
     let open_at = |path: &std::path::Path| kind(Vault::open(path, &key_file(), home.options()).map(drop));
@@ -255,6 +268,14 @@ fn a_new_vault_is_private_and_replaces_nothing() {
         let created = Vault::create(&home.path(), home.create_options()).map(drop);
         assert_eq!(kind(created), Err(ErrorKind::Conflict), "{side} would be played into the new vault");
         assert_eq!(fs::read_dir(home.directory()).expect("listed").count(), 1, "nothing is left behind");
+    }
+    for taken in ["test key", "recovery code"] {
+        let mut twice = home.create_options();
+        twice.slots.push(NewSlot { name: taken.into(), opener: key_file() });
+        assert_eq!(
+            kind(Vault::create(&home.directory().join("x"), twice).map(drop)),
+            Err(ErrorKind::Conflict)
+        );
     }
     let mut none = home.create_options();
     (none.slots, none.recovery_code) = (Vec::new(), false);

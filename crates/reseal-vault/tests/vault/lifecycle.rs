@@ -120,6 +120,24 @@ fn rename_takes_versions_and_handles_along() {
 }
 
 #[test]
+fn rename_leaves_a_key_to_the_secret_that_has_it_now() {
+    let home = Home::with_vault();
+    let mut vault = home.open();
+    let key = ColumnKey::generate(&SeededRandom::new(1)).expect("seeded");
+    let put = |vault: &mut reseal_vault::Vault, secret| {
+        vault.put(&name(secret), NewVersion::new(SecretKind::Key, bytes(&key.to_text()))).expect("stored")
+    };
+    put(&mut vault, "a");
+    vault.put(&name("a"), password("something else")).expect("stored");
+    vault.retire(&name("a"), 1).expect("retired");
+    vault.destroy(&name("a"), 1, Some("it was never used")).expect("destroyed");
+    put(&mut vault, "b");
+    vault.rename(&name("a"), &name("c")).expect("renamed");
+    let found = vault.key_by_handle(key.handle()).expect("looked up").expect("known");
+    assert_eq!((found.secret.as_str(), found.version), ("b", 1));
+}
+
+#[test]
 fn a_discarded_pending_version_makes_room_for_the_next() {
     let home = Home::with_vault();
     let mut vault = home.open();

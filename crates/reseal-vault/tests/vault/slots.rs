@@ -86,6 +86,17 @@ fn after_passwd_only_the_new_passphrase_opens() {
     assert_eq!(vault.slot_name(), "test key");
 }
 
+#[test]
+fn a_slot_that_is_removed_while_its_passphrase_is_typed_opens_nothing() {
+    let home = Home::new();
+    let code = home.create().recovery_code.expect("made").opener();
+    let locked = LockedVault::find(&home.path(), home.options()).expect("found");
+    let key = locked.unwrap_key(&key_file()).expect("unwrapped");
+    let mut other = Vault::open(&home.path(), &code, home.options()).expect("opens");
+    other.remove_slot("test key").expect("removed");
+    assert_eq!(kind(locked.unlock(key).map(drop)), Err(ErrorKind::Locked));
+}
+
 const BLOBS: [&str; 6] = ["id", "salt", "nonce", "wrapped", "commitment", "label"];
 const NUMBERS: [&str; 4] = ["kdf", "memory_kib", "passes", "lanes"];
 
