@@ -130,8 +130,11 @@ fn write(
     assert_eq!(changed, Ok(1));
 }
 
+/// The key that opens a value, and its plaintext.
+type Opened = Option<(Key, Vec<u8>)>;
+
 /// Every value of the file, with the key that opens it; every one opens under exactly one.
-fn scan(path: &Path, keys: &TwoKeys) -> BTreeMap<i64, [Option<(Key, Vec<u8>)>; 2]> {
+fn scan(path: &Path, keys: &TwoKeys) -> BTreeMap<i64, [Opened; 2]> {
     let connection = open(path);
     let mut select = connection.prepare("SELECT id, a, b FROM clients").unwrap();
     let rows = select.query_map([], |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?]))).unwrap();
