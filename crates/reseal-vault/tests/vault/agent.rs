@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -133,14 +134,18 @@ fn there_is_one_agent_per_vault_and_a_dead_one_is_replaced() {
 
 #[test]
 fn of_agents_that_start_at_once_one_holds_the_socket() {
-    for round in 0..20 {
+    for round in 0..50 {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let stale = socket_path(temporary.path(), ID);
         drop(std::os::unix::net::UnixListener::bind(&stale).expect("bound and left behind"));
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700)).expect("set");
-        let starting = (0..4).map(|_| {
-            let directory = temporary.path().to_owned();
-            thread::spawn(move || AgentListener::bind(&directory, ID))
+        let together = Arc::new(Barrier::new(8));
+        let starting = (0..8).map(|_| {
+            let (directory, together) = (temporary.path().to_owned(), Arc::clone(&together));
+            thread::spawn(move || {
+                together.wait();
+                AgentListener::bind(&directory, ID)
+            })
         });
         let threads: Vec<_> = starting.collect();
         let bound: Vec<_> = threads.into_iter().map(|t| t.join().expect("no panic")).collect();
