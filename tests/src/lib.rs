@@ -2,6 +2,8 @@
 //! what was written, and programs in other languages.
 
 pub mod command;
+pub mod erring;
+pub mod mixture;
 pub mod probe;
 pub mod process;
 pub mod protocol;

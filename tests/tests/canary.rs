@@ -1,13 +1,11 @@
 //! No secret shows where nobody asked for it: commands at their most verbose, half of them on error paths, and every
 //! place that they write to or that others can look at.
 
-mod erring;
 mod leaks;
 
 use std::path::Path;
 use std::process::Command;
 
-use erring::{Broken, Erring};
 use leaks::{Aviary, Canary, Needles, Terms};
 use reseal_engine::postgres::{PostgresStore, PostgresTarget};
 use reseal_engine::{Codecs, Engine, Job, RunId, RunOptions};
@@ -15,6 +13,7 @@ use reseal_formats::{Codec, ColumnType};
 use reseal_sandbox::postgres::{Options, Server};
 use reseal_sandbox::seal::Key;
 use reseal_sandbox::values::Cell;
+use reseal_tests::erring::{Broken, Erring};
 use reseal_tests::scheme::{Scheme, Stored, key_text, run_key};
 use serde_json::json;
 use tempfile::TempDir;

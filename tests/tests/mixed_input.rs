@@ -1,19 +1,16 @@
 //! Wrong and mixed input on Postgres: what does not open is counted by its reason and left as it is, the rest of its row
 //! is rewritten; and what must not be started is refused before anything is written.
 
-mod erring;
-mod mixture;
-
 use std::sync::Arc;
 
-use erring::{Broken, Erring};
-use mixture::Mixture;
 use reseal_engine::postgres::{PostgresStore, PostgresTarget};
 use reseal_engine::{Codecs, Engine, EngineError, ErrorKind, Job, Refusal, RunOptions};
 use reseal_formats::{Codec, ColumnType};
 use reseal_sandbox::postgres::{Options, Server};
 use reseal_sandbox::seal::Key;
 use reseal_sandbox::values::Cell;
+use reseal_tests::erring::{Broken, Erring};
+use reseal_tests::mixture::{Mixture, RUN, StoredRow};
 use reseal_tests::scheme::{Scheme, Stored, TwoKeys, key_text, run_key};
 use serde_json::json;
 use tokio_postgres::Client;
@@ -37,7 +34,7 @@ impl Bench {
         Self { server, client, scheme, keys }
     }
 
-    async fn load(&self, rows: &[(i64, Option<Vec<u8>>, Option<Vec<u8>>)]) {
+    async fn load(&self, rows: &[StoredRow]) {
         let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
         let a: Vec<Option<&[u8]>> = rows.iter().map(|row| row.1.as_deref()).collect();
         let b: Vec<Option<&[u8]>> = rows.iter().map(|row| row.2.as_deref()).collect();
@@ -64,7 +61,7 @@ impl Bench {
         self.load(&rows).await;
     }
 
-    async fn stored(&self) -> Vec<(i64, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    async fn stored(&self) -> Vec<StoredRow> {
         let cast = if self.scheme.column_type == ColumnType::Text {
             "convert_to(a, 'UTF8'), convert_to(b, 'UTF8')"
         } else {
@@ -76,7 +73,7 @@ impl Bench {
     }
 
     fn job(&self) -> Job {
-        self.scheme.job(self.scheme.plan(mixture::RUN, "public", "mixed", &["a", "b"]))
+        self.scheme.job(self.scheme.plan(RUN, "public", "mixed", &["a", "b"]))
     }
 
     fn engine_as(&self, user: &str, job: Job) -> Engine<PostgresStore> {
@@ -137,7 +134,7 @@ async fn mixed_input_wrong_key_at_the_start_is_refused() {
         old: Stored::new(json!({ "format": "pgcrypto" }), "not the old passphrase"),
         ..bench.scheme.clone()
     };
-    let job = wrong.job(wrong.plan(mixture::RUN, "public", "mixed", &["a", "b"]));
+    let job = wrong.job(wrong.plan(RUN, "public", "mixed", &["a", "b"]));
     let refusals = bench.refused(&bench.engine(job)).await;
     let wrong_key = |refusal: &Refusal| matches!(refusal, Refusal::WrongKey { opened: 0, sampled: 1.., .. });
     assert!(refusals.len() == 2 && refusals.iter().all(wrong_key), "{refusals:?}");
@@ -187,7 +184,7 @@ async fn mixed_input_of_a_cipher_that_errs_is_not_written() {
         let bench = Bench::new(Scheme::aes_gcm_to_aes_gcm(), "bytea").await;
         bench.load_good(300).await;
         let before = bench.stored().await;
-        let plan = bench.scheme.plan(mixture::RUN, "public", "mixed", &["a", "b"]);
+        let plan = bench.scheme.plan(RUN, "public", "mixed", &["a", "b"]);
         let codecs = (0..2).map(|column| {
             let from = bench.scheme.old.codec(ColumnType::Bytes, bench.scheme.id(column));
             let to = bench.scheme.new.codec(ColumnType::Bytes, bench.scheme.id(column));

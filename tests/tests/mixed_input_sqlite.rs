@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reseal_engine::sqlite::SqliteStore;
 use reseal_engine::{Engine, EngineError, Job, Refusal, RunOptions};
 use reseal_formats::ColumnType;
-use reseal_tests::mixture::{Mixture, RUN};
+use reseal_tests::mixture::{Mixture, RUN, StoredRow};
 use reseal_tests::scheme::{Scheme, Stored};
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -45,7 +45,7 @@ impl Bench {
         }
     }
 
-    fn stored(&self) -> Vec<mixture::StoredRow> {
+    fn stored(&self) -> Vec<StoredRow> {
         let mut select = self
             .connection
             .prepare("SELECT id, CAST(a AS BLOB), CAST(b AS BLOB) FROM mixed ORDER BY id")

@@ -6,7 +6,7 @@ use reseal_formats::{Codec, Format, OpenError, SealError, Shape};
 
 /// How a cipher errs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub enum Broken {
     /// A bit of the message is wrong.
     Damages,
     /// The message is good and holds another plaintext.
@@ -15,13 +15,13 @@ pub(crate) enum Broken {
 
 /// A cipher that errs at one plaintext.
 #[derive(Debug)]
-pub(crate) struct Erring {
+pub struct Erring {
     /// What it does otherwise.
-    pub(crate) inner: Codec,
+    pub inner: Codec,
     /// How it errs.
-    pub(crate) broken: Broken,
+    pub broken: Broken,
     /// Where.
-    pub(crate) at: Vec<u8>,
+    pub at: Vec<u8>,
 }
 
 impl Format for Erring {
