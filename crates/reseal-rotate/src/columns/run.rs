@@ -288,7 +288,7 @@ impl ColumnRun {
         let shape = target.describe(&target.table(&columns.table), &columns.columns).await?;
         let to = match purpose {
             // Without a run, values are what they were, under the key that they were under.
-            Purpose::Verify => &columns.from,
+            Purpose::Verify => columns.from.clone(),
             _ => columns.target(),
         };
         let new_ref = match (&new, purpose) {
@@ -317,7 +317,7 @@ impl ColumnRun {
         let keyring = if new.is_none() && purpose == Purpose::Look {
             let mut keyring = Keyring::default();
             let material = vault.get_ref(&old)?.key_material();
-            keyring.insert(new_ref, keys::stand_in(to, &material)?)?;
+            keyring.insert(new_ref, keys::stand_in(&to, &material)?)?;
             keyring.insert(old, material)?;
             keyring
         } else {

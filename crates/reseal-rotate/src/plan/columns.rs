@@ -51,8 +51,8 @@ pub struct Limits {
 
 impl Columns {
     /// What values shall look like.
-    pub fn target(&self) -> &FormatSpec {
-        self.to.as_ref().unwrap_or(&self.from)
+    pub fn target(&self) -> FormatSpec {
+        self.to.clone().unwrap_or_else(|| self.from.as_target())
     }
 
     pub(super) fn check(&self, name: &str, span: Range<usize>, plan: &PlanFile) -> Result<(), Finding> {
