@@ -9,6 +9,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{DatabaseError, EngineError};
 
+/// How long opening waits: for a commit of the application, or for whoever plays back the journal of a killed process.
+const OPEN_WAIT: Duration = Duration::from_secs(5);
 /// How long one attempt waits for a lock that another connection holds.
 const LOCK_WAIT: Duration = Duration::from_millis(250);
 /// How long a COMMIT waits for readers to leave. With a rollback journal no new reader gets in meanwhile.
@@ -29,13 +31,14 @@ pub(super) fn connect(path: &Path) -> Result<Connection, EngineError> {
         | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
     let open = || {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(LOCK_WAIT)?;
+        connection.busy_timeout(OPEN_WAIT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.execute_batch(SETTINGS)?;
         // The first statement that reads the file: one that is no database fails here.
         let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
         let _: i64 = connection.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+        connection.busy_timeout(LOCK_WAIT)?;
         Ok((connection, synchronous))
     };
     let (connection, synchronous) = open().doing("open the database file")?;
