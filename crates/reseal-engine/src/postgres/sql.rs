@@ -33,8 +33,9 @@ pub(super) const BEGIN_STATE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ 
      WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// Opens the transaction of a batch. Both limits together keep deadlocks away from the application: `lock_timeout`
-/// bounds one wait, `statement_timeout` the sum of them. With the usual `work_mem` the rows of a batch would pass through
-/// a temporary file.
+/// bounds one wait, `statement_timeout` the sum of them. The rows of a batch are few of the table's and are fetched by
+/// location: any other join reads the whole table for each batch. With the usual `work_mem` they would pass through a
+/// temporary file.
 pub(super) fn begin_write(relation: &str, statement_ms: u64) -> String {
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
@@ -42,8 +43,8 @@ pub(super) fn begin_write(relation: &str, statement_ms: u64) -> String {
          SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC';
          SET LOCAL lock_timeout = '50ms'; SET LOCAL statement_timeout = '{statement_ms}ms';
          SET LOCAL idle_in_transaction_session_timeout = '2s';
-         SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off;
-         SET LOCAL work_mem = '64MB';
+         SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off;
+         SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off; SET LOCAL work_mem = '64MB';
          SELECT set_config('synchronous_commit', 'on', true)
           WHERE current_setting('synchronous_commit') IN ('off', 'local');
          LOCK TABLE ONLY {relation} IN ROW EXCLUSIVE MODE"
