@@ -32,7 +32,7 @@ impl Default for RunOptions {
             workers: (cores * 2).min(8),
             memory_bytes: 128 << 20,
             batch_target: Duration::from_millis(200),
-            batch_rows_max: 20_000,
+            batch_rows_max: 4_000,
             switch: Switch::Confirmed,
             passes_max: 10,
             proof_wait: Duration::from_secs(60),

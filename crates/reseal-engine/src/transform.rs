@@ -27,7 +27,9 @@ pub(crate) fn verify(job: &Job, batch: Batch, look: Look) -> Result<VerifiedBatc
         .into_par_iter()
         .map(|(start, end)| Part::make(job, &Chunk::new(job, &batch, start, end), look, &OsRandom))
         .collect::<Result<_, _>>()?;
-    let mut whole = Part::empty(job.codecs.len(), batch.len(), parts.iter().map(Part::bytes_len).sum());
+    let mut whole = Part::empty(job.codecs.len(), batch.len(), |column| {
+        parts.iter().map(|part| part.sealed[column].bytes_len()).sum()
+    });
     parts.into_iter().for_each(|part| whole.append(part));
     let Part { changes, sealed, tallies, quarantine } = whole;
     Ok(VerifiedBatch { batch, changes, sealed, tallies, quarantine })
@@ -171,10 +173,11 @@ struct Part {
 }
 
 impl Part {
-    fn empty(columns: usize, rows: usize, bytes: usize) -> Self {
+    /// With room for `rows` rows and as many bytes per column as `bytes` says.
+    fn empty(columns: usize, rows: usize, bytes: impl Fn(usize) -> usize) -> Self {
         Self {
             changes: Vec::with_capacity(rows),
-            sealed: (0..columns).map(|_| Cells::with_capacity(rows, bytes / columns)).collect(),
+            sealed: (0..columns).map(|column| Cells::with_capacity(rows, bytes(column))).collect(),
             tallies: vec![Tally::default(); columns],
             quarantine: Vec::new(),
         }
@@ -190,7 +193,8 @@ impl Part {
             .collect::<Result<_, _>>()?;
         let old: Vec<&OpenedValues> = columns.iter().map(|column| &column.old).collect();
         let digests = row_digests(job, chunk, &old);
-        let mut part = Self::empty(columns.len(), chunk.end - chunk.start, 0);
+        let room = |column: usize| sealed[column].bytes.len();
+        let mut part = Self::empty(columns.len(), chunk.end - chunk.start, room);
         for (index, column) in columns.iter().enumerate() {
             part.count(job, chunk, index, &column.verdicts);
         }
@@ -245,10 +249,6 @@ impl Part {
         self.quarantine.extend(part.quarantine);
         self.sealed.iter_mut().zip(&part.sealed).for_each(|(whole, part)| whole.append(part));
         self.tallies.iter_mut().zip(part.tallies).for_each(|(whole, part)| *whole = whole.plus(part));
-    }
-
-    fn bytes_len(&self) -> usize {
-        self.sealed.iter().map(Cells::bytes_len).sum()
     }
 }
 

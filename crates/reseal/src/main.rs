@@ -19,6 +19,11 @@ mod when;
 
 use std::process::ExitCode;
 
+/// Batches are megabytes that come and go on several threads: the system's allocator gives them back to the kernel and
+/// has every page cleared again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let as_json = parse::wants_json(&arguments);

@@ -14,6 +14,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
+    /// With room for `rows` rows whose columns of the plan take `bytes` bytes together.
     pub(super) fn new(job: &Job, rows: usize, bytes: usize) -> Self {
         let keys = job.plan.key.iter().map(|key| match key.kind {
             KeyType::Integer => KeyCells::Integer(Vec::with_capacity(rows)),
@@ -65,11 +66,11 @@ impl Collector {
     }
 
     fn row(&mut self, fields: &mut Fields<'_>) -> Result<(), EngineError> {
-        let tid = fields.field()?.ok_or(broken("a row has no ctid"))?;
+        let tid = fields.field()?.ok_or_else(|| broken("a row has no ctid"))?;
         self.batch.locators.push(locator(tid)?);
         for column in &mut self.batch.keys {
             let cell = fields.field()?;
-            let bytes = cell.ok_or(broken("a row key is NULL"))?;
+            let bytes = cell.ok_or_else(|| broken("a row key is NULL"))?;
             self.bytes += bytes.len();
             match column {
                 KeyCells::Integer(cells) => cells.push(i64::from_be_bytes(exact(bytes)?)),
@@ -140,7 +141,7 @@ impl<'a> Fields<'a> {
     }
 
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], EngineError> {
-        let (bytes, rest) = self.0.split_at_checked(len).ok_or(broken("the stream is cut short"))?;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or_else(|| broken("the stream is cut short"))?;
         self.0 = rest;
         Ok(bytes)
     }

@@ -42,7 +42,8 @@ impl PostgresSession {
         let statement = self.copy_statement(range, from, limits, filter, wide)?;
         let stream = self.client.copy_out(&statement).await.map_err(|error| reduce(READING, error))?;
         let mut stream = std::pin::pin!(stream);
-        let mut rows = Collector::new(&self.job, limits.rows.min(4096), 0);
+        let room = (limits.rows * self.row_bytes).min(limits.bytes);
+        let mut rows = Collector::new(&self.job, limits.rows, room);
         let mut cut = false;
         while let Some(message) = stream.try_next().await.map_err(|error| reduce(READING, error))? {
             rows.take(&message)?;
@@ -52,6 +53,7 @@ impl PostgresSession {
                 break;
             }
         }
+        self.row_bytes = rows.bytes() / rows.rows().max(1);
         // A short answer means that nothing is left, unless the byte limit made it short.
         let exhausted = !cut && rows.rows() < limits.rows && (!wide || rows.rows() == 0);
         let end = if exhausted { None } else { rows.after_last() };

@@ -29,6 +29,8 @@ pub struct PostgresSession {
     /// Milliseconds that a statement of a batch may take.
     pub(super) statement_ms: u64,
     pub(super) in_snapshot: bool,
+    /// Bytes of a row in the last read, from which the next one knows how much room it needs.
+    pub(super) row_bytes: usize,
     /// Batches in a row that met a lock.
     pub(super) lock_streak: u32,
     /// Until when the table is written past locked rows at once.
@@ -52,6 +54,7 @@ impl PostgresSession {
             job,
             statement_ms: (deadlock_ms / 2).clamp(10, 400),
             in_snapshot: false,
+            row_bytes: 0,
             lock_streak: 0,
             skip_locked_until: None,
             leaves: BTreeMap::new(),

@@ -194,7 +194,7 @@ impl PostgresSession {
         let rows = self.client.query_typed_raw(&statement, parameters).await.map_err(writing)?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(writing)? {
-            let change = pick(picked, row.get(0)).ok_or(strange("an unknown row came back"))?;
+            let change = pick(picked, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
             self.compare(leaf, &row, 2, batch, change)?;
             if std::mem::replace(&mut returned.written[change as usize], true) {
                 return Err(strange("a row came back twice").into());
@@ -225,7 +225,7 @@ impl PostgresSession {
         let places = Column::new(Source::Places(&returned.places), batch.changes(), &written);
         let rows = self.query(&statement, &[(places, Type::TID_ARRAY)]).await?;
         for row in &rows {
-            let change = pick(&written, row.get(0)).ok_or(strange("an unknown row came back"))?;
+            let change = pick(&written, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
             self.compare(leaf, row, 1, batch, change)?;
         }
         if rows.len() != written.len() {
@@ -439,7 +439,7 @@ fn field(row: &Row, index: usize) -> Result<Option<&[u8]>, EngineError> {
 }
 
 fn place(row: &Row, index: usize) -> Result<u64, EngineError> {
-    let bytes = field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or(strange("a ctid is missing"))?;
+    let bytes = field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or_else(|| strange("a ctid is missing"))?;
     Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
