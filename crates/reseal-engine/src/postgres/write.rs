@@ -439,7 +439,8 @@ fn field(row: &Row, index: usize) -> Result<Option<&[u8]>, EngineError> {
 }
 
 fn place(row: &Row, index: usize) -> Result<u64, EngineError> {
-    let bytes = field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or_else(|| strange("a ctid is missing"))?;
+    let bytes =
+        field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or_else(|| strange("a ctid is missing"))?;
     Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
