@@ -4,6 +4,7 @@
 
 mod columns;
 mod error;
+mod password;
 mod people;
 mod places;
 mod secrets;
@@ -18,6 +19,7 @@ use toml::Spanned;
 
 pub use columns::{Columns, Limits};
 pub use error::PlanError;
+pub use password::holds_password;
 pub use people::{Evidence, Incident, Lock, MailServer, Notify, Occasion, Recipient, Records, Schedule};
 pub use places::{App, BringOver, Check, Command, Compose, Expect, Holds, LogExpect, Place, PlainFile};
 pub use secrets::{Generate, Keep, Per, Secret, Strategy};

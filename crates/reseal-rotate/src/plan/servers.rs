@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::Finding;
+use super::password::holds_password;
 use super::values::{Login, Looked};
 
 /// What a server is.
@@ -120,7 +121,9 @@ pub struct ProviderApp {
 impl Server {
     pub(super) fn check(&self, name: &str, span: Range<usize>) -> Result<(), Finding> {
         let urls = self.url.iter().chain(self.nodes.iter().flat_map(BTreeMap::values));
-        if urls.into_iter().any(|url| has_password(url)) {
+        // Some servers are written without a scheme.
+        let has_password = |url: &String| holds_password(url) || holds_password(&format!("any://{url}"));
+        if urls.into_iter().any(has_password) {
             return Err(Finding::new(span, format!("the URL of server `{name}` holds a password"))
                 .remedy("put it into the vault and write login = \"secret:NAME\""));
         }
@@ -140,16 +143,4 @@ impl Server {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether a URL carries a password, in its user part or in its query.
-pub(crate) fn has_password(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let in_user_part = authority
-        .rsplit_once('@')
-        .and_then(|(user, _)| user.split_once(':'))
-        .is_some_and(|(_, password)| !password.is_empty());
-    let query = rest.split_once('?').map(|(_, query)| query).unwrap_or_default();
-    in_user_part || query.split('&').any(|pair| pair.starts_with("password="))
 }
