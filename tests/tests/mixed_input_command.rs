@@ -108,7 +108,7 @@ async fn mixed_input_ends_the_command_with_code_12() {
         (&json!(quarantined), &json!(0))
     );
     let status = bench.desk.run(&["reencrypt", "status", "mixed", "--json"]).expect(0).json();
-    let counted = &status["columns"][0]["database"]["quarantined"];
+    let counted = &status["columns"][0]["database"]["quarantined_by_reason"];
     for reason in Reason::ALL.into_iter().filter(|reason| bench.mixture.count(*reason) > 0) {
         assert_eq!(counted[reason.code()], json!(bench.mixture.count(reason)), "{status}");
     }

@@ -52,6 +52,19 @@ impl Exit {
         Self::Terminated,
     ];
 
+    /// The one that is told where a command ended in both ways: damage, then what needs a person, then a stop that was
+    /// asked for and leaves work undone, then the lowest.
+    pub(crate) fn worst(self, other: Self) -> Self {
+        let urgency = |exit: &Self| match exit {
+            Self::Damaged => 0,
+            Self::NeedsAttention => 1,
+            Self::Interrupted | Self::Terminated => 2,
+            Self::Done => u16::MAX,
+            other => 3 + u16::from(other.number()),
+        };
+        std::cmp::min_by_key(self, other, urgency)
+    }
+
     /// The number that the process returns.
     pub(crate) fn number(self) -> u8 {
         self as u8
@@ -111,6 +124,25 @@ mod tests {
         for pair in Exit::ALL.windows(2) {
             assert!(pair[0].number() < pair[1].number());
             assert_ne!(pair[0].name(), pair[1].name());
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_is_told() {
+        let order = [
+            Exit::Damaged,
+            Exit::NeedsAttention,
+            Exit::Interrupted,
+            Exit::Failed,
+            Exit::NotFound,
+            Exit::Refused,
+            Exit::Quarantined,
+            Exit::Done,
+        ];
+        for (index, worse) in order.into_iter().enumerate() {
+            for better in &order[index..] {
+                assert_eq!((worse.worst(*better), better.worst(worse)), (worse, worse));
+            }
         }
     }
 }

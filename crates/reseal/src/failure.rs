@@ -25,14 +25,12 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
-    /// The reader of our output went away: nobody is left to be told.
-    silent: bool,
 }
 
 impl Failure {
     /// A failure with its heading: lower case, no full stop.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None, silent: false }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// A failure whose heading is `error` and whose causes are the sources of `error`.
@@ -75,16 +73,8 @@ impl Failure {
         self.exit
     }
 
-    /// The end of the command because its reader closed the pipe.
-    pub(crate) fn broken_pipe() -> Self {
-        Self { silent: true, ..Self::new(Exit::Done, "output closed") }
-    }
-
     /// Tells it on stderr, as words or as one JSON object.
     pub(crate) fn report(&self, as_json: bool) {
-        if self.silent {
-            return;
-        }
         let mut err = stderr().lock();
         // A closed stderr leaves the exit code to tell it.
         let _ = if as_json { writeln!(err, "{}", self.to_json()) } else { self.write_words(&mut err) };
@@ -101,17 +91,19 @@ impl Failure {
         Ok(())
     }
 
-    fn to_json(&self) -> Value {
+    /// The fields of the object that tells it.
+    pub(crate) fn object(&self) -> Value {
         json!({
-            "schema_version": SCHEMA_VERSION,
-            "error": {
-                "code": self.exit.number(),
-                "kind": self.exit.name(),
-                "message": self.message,
-                "causes": self.causes,
-                "hint": self.hint,
-            },
+            "code": self.exit.number(),
+            "kind": self.exit.name(),
+            "message": self.message,
+            "causes": self.causes,
+            "hint": self.hint,
         })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "schema_version": SCHEMA_VERSION, "error": self.object() })
     }
 
     fn add_sources(&mut self, error: &(dyn Error + 'static)) {
@@ -132,9 +124,6 @@ impl Failure {
 /// Failures of reading and writing that need no special words.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::broken_pipe();
-        }
         let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         Self::from_error(exit, &error)
     }

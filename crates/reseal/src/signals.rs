@@ -49,6 +49,11 @@ impl Signals {
         self.taken_over.store(true, Ordering::Relaxed);
     }
 
+    /// From now on a signal ends the process at once again.
+    pub(crate) fn give_back(&self) {
+        self.taken_over.store(false, Ordering::Relaxed);
+    }
+
     /// Resolves when the process is asked to stop.
     pub(crate) async fn stopped(&self) {
         let mut stop = self.stop.clone();

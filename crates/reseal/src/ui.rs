@@ -58,9 +58,9 @@ impl Ui {
     ///
     /// # Errors
     ///
-    /// The output cannot be written.
+    /// The output cannot be written. That its reader left is none: the command goes on to its own end.
     pub(crate) fn line(self, line: impl Display) -> Outcome<()> {
-        Ok(writeln!(stdout().lock(), "{line}")?)
+        written(writeln!(stdout().lock(), "{line}"))
     }
 
     /// Writes bytes to stdout as they are.
@@ -71,8 +71,7 @@ impl Ui {
     pub(crate) fn bytes(self, bytes: &[u8]) -> Outcome<()> {
         // Not through anstream: a value may contain anything, and it must arrive unchanged.
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        Ok(out.flush()?)
+        written(out.write_all(bytes).and_then(|()| out.flush()))
     }
 
     /// Writes the result: the object with `schema_version` under `--json`, the words of `people` otherwise.
@@ -82,15 +81,19 @@ impl Ui {
     /// The output cannot be written.
     pub(crate) fn result(self, object: Value, people: impl FnOnce() -> String) -> Outcome<()> {
         if !self.json {
-            let words = people();
-            let mut out = stdout().lock();
-            out.write_all(words.as_bytes())?;
+            let mut words = people();
             if !words.is_empty() && !words.ends_with('\n') {
-                writeln!(out)?;
+                words.push('\n');
             }
-            return Ok(());
+            return written(stdout().lock().write_all(words.as_bytes()));
         }
         self.line(versioned(object))
+    }
+
+    /// Writes one object to stderr, for a program that reads along.
+    pub(crate) fn event(self, object: Value) {
+        // A closed stderr is no reason to fail.
+        let _ = writeln!(stderr().lock(), "{}", versioned(object));
     }
 
     /// Says something on stderr that is no data; silent with `--quiet` and with `--json`.
@@ -109,6 +112,14 @@ impl Ui {
         } else {
             writeln!(stderr().lock(), "\x1b[1;33mwarning\x1b[0m: {words}")
         };
+    }
+}
+
+/// A reader that had enough, as `head` has, is told no more and stops nobody.
+fn written(result: io::Result<()>) -> Outcome<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
     }
 }
 
@@ -134,6 +145,11 @@ impl Table {
     /// A table with these column heads.
     pub(crate) fn new(head: &[&str]) -> Self {
         Self { rows: vec![head.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    /// Whether there is nothing below the heading.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() <= 1
     }
 
     /// Adds a row.

@@ -4,7 +4,7 @@
 //! plan + vault --prepare--> ColumnRun --survey--> Survey               nothing written
 //!                              |------begin--> frozen in the vault     the new key has a second copy
 //!                              |------drive--> proved                  the engine, as often as it takes
-//!                              `-----settle--> labels moved            pending is current, current is previous
+//!                              `-----settle--> labels moved            with the last columns under the key
 //! ```
 //!
 //! A run that was frozen goes on with what was frozen, whatever the plan file says by then.
@@ -13,8 +13,10 @@ mod keys;
 mod record;
 mod run;
 mod second_copy;
+mod settle;
 mod target;
 
 pub use record::{RecordState, RunRecord, records};
 pub use run::{ColumnRun, DriveOptions, Purpose};
 pub use second_copy::{SecondCopy, find_second_copy};
+pub use settle::Labels;

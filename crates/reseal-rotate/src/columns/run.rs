@@ -52,8 +52,6 @@ impl std::fmt::Debug for DriveOptions {
 #[derive(Debug)]
 pub struct ColumnRun {
     record: RunRecord,
-    /// The forward run that a new rollback takes back.
-    forward: Option<RunRecord>,
     is_stored: bool,
     has_new_key: bool,
     keyring: Keyring,
@@ -82,7 +80,7 @@ impl ColumnRun {
         let last = latest(vault, name)?;
         match (purpose, last) {
             (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
-                Self::draft_rollback(plan, vault, last)
+                Self::draft_rollback(plan, vault, &last)
             }
             (Purpose::Run, Some(last))
                 if last.is_unfinished() && last.plan.direction == Direction::Rollback =>
@@ -106,6 +104,10 @@ impl ColumnRun {
     /// The run, frozen or about to be.
     pub fn record(&self) -> &RunRecord {
         &self.record
+    }
+
+    pub(super) fn record_mut(&mut self) -> &mut RunRecord {
+        &mut self.record
     }
 
     /// Whether the run is frozen already.
@@ -140,6 +142,18 @@ impl ColumnRun {
         }
     }
 
+    /// Refuses a run whose new key exists once only, unless `waiver` gives a reason.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::NoSecondCopy`].
+    pub fn check_second_copy(&self, vault: &mut Vault, waiver: Option<&str>) -> Result<(), RotateError> {
+        match self.version_at_risk(vault)? {
+            Some((secret, version)) if waiver.is_none() => Err(RotateError::NoSecondCopy { secret, version }),
+            _ => Ok(()),
+        }
+    }
+
     /// Freezes the run in the vault: durable when it returns, and the database has not heard of it yet.
     ///
     /// # Errors
@@ -149,12 +163,9 @@ impl ColumnRun {
         if self.is_stored {
             return Ok(());
         }
-        if self.record.plan.direction == Direction::Forward && self.second_copy(vault)?.is_none() {
-            let Some((secret, _, version)) = self.record.keys() else { return Ok(()) };
-            match waiver {
-                Some(reason) => waive(vault, secret, version, reason)?,
-                None => return Err(RotateError::NoSecondCopy { secret: secret.to_owned(), version }),
-            }
+        self.check_second_copy(vault, waiver)?;
+        if let (Some((secret, version)), Some(reason)) = (self.version_at_risk(vault)?, waiver) {
+            waive(vault, &secret, version, reason)?;
         }
         let event = self.record.event(Event::intent, self.action());
         self.record.store(vault, event)?;
@@ -185,45 +196,6 @@ impl ColumnRun {
         }
     }
 
-    /// Moves the labels of the key, once every run of `plan` under it is proved: pending is current, or after a rollback
-    /// the old version is. Returns whether they stand where they should now.
-    ///
-    /// # Errors
-    ///
-    /// [`RotateError::Vault`].
-    pub fn settle(&mut self, plan: &Plan, vault: &mut Vault) -> Result<bool, RotateError> {
-        let Some((secret, old, new)) =
-            self.record.keys().map(|(secret, old, new)| (secret.to_owned(), old, new))
-        else {
-            return Ok(false);
-        };
-        let name: SecretName = secret.parse()?;
-        let labels = vault.show(&name)?.labels;
-        match self.record.plan.direction {
-            Direction::Forward if labels.current == Some(new) => {}
-            Direction::Forward => {
-                if !self.others_are_proved(plan, vault, &secret, new)? {
-                    return Ok(false);
-                }
-                vault.promote(&name)?;
-            }
-            // The old key of a rollback is the one that was new.
-            Direction::Rollback if labels.current == Some(old) => {
-                vault.revert(&name, new)?;
-            }
-            Direction::Rollback => {}
-        }
-        if let Some(mut forward) = self.forward.take().or(self.find_forward(vault)?) {
-            let event = forward.event(Event::done, "reencrypt undone");
-            forward.end(vault, RecordState::RolledBack, event)?;
-        }
-        if self.record.state == RecordState::Proved {
-            let event = self.record.event(Event::done, "labels moved");
-            self.record.end(vault, RecordState::Settled, event)?;
-        }
-        Ok(true)
-    }
-
     /// Opens every value under one snapshot.
     ///
     /// # Errors
@@ -245,6 +217,14 @@ impl ColumnRun {
         Ok(engine.status().await?)
     }
 
+    /// The version that values will be under and that exists once only.
+    fn version_at_risk(&self, vault: &mut Vault) -> Result<Option<(String, u64)>, RotateError> {
+        let is_forward = self.record.plan.direction == Direction::Forward;
+        let Some((secret, _, version)) = self.record.keys().filter(|_| is_forward) else { return Ok(None) };
+        let copy = find_second_copy(vault, secret, version)?;
+        Ok(copy.is_none().then(|| (secret.to_owned(), version)))
+    }
+
     fn job(&self) -> Result<Job, EngineError> {
         Job::new(self.record.plan.clone(), &self.keyring, self.record.run_key())
     }
@@ -259,15 +239,14 @@ impl ColumnRun {
     fn stored(plan: &Plan, vault: &mut Vault, record: RunRecord) -> Result<Self, RotateError> {
         let target = Target::of(plan, &record.server, vault)?;
         let keyring = keys::release(vault, &record.plan)?;
-        Ok(Self { record, forward: None, is_stored: true, has_new_key: true, keyring, target })
+        Ok(Self { record, is_stored: true, has_new_key: true, keyring, target })
     }
 
-    fn draft_rollback(plan: &Plan, vault: &mut Vault, forward: RunRecord) -> Result<Self, RotateError> {
+    fn draft_rollback(plan: &Plan, vault: &mut Vault, forward: &RunRecord) -> Result<Self, RotateError> {
         let reversed = forward.plan.reversed(RunId::generate(&OsRandom)?);
         let run_key = RunKey::generate(&OsRandom)?;
         let record = RunRecord::new(forward.number + 1, &forward.columns, &forward.server, reversed, run_key);
-        let drafted = Self::stored(plan, vault, record)?;
-        Ok(Self { forward: Some(forward), is_stored: false, ..drafted })
+        Ok(Self { is_stored: false, ..Self::stored(plan, vault, record)? })
     }
 
     async fn draft(
@@ -324,41 +303,7 @@ impl ColumnRun {
             keys::release(vault, &frozen)?
         };
         let record = RunRecord::new(number, name, &columns.server, frozen, RunKey::generate(&OsRandom)?);
-        Ok(Self { record, forward: None, is_stored: false, has_new_key: new.is_some(), keyring, target })
-    }
-
-    /// Whether every other columns of the plan under this key are proved under its new version too.
-    fn others_are_proved(
-        &self,
-        plan: &Plan,
-        vault: &mut Vault,
-        secret: &str,
-        new: u64,
-    ) -> Result<bool, RotateError> {
-        for name in plan.column_names().filter(|name| *name != self.record.columns) {
-            let shares = plan.columns(name).is_some_and(|columns| plan.secret_name(&columns.key) == secret);
-            if !shares {
-                continue;
-            }
-            let proved = latest(vault, name)?.is_some_and(|record| {
-                record.state != RecordState::Active
-                    && record.plan.direction == Direction::Forward
-                    && record.keys().is_some_and(|(_, _, version)| version == new)
-            });
-            if !proved {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The forward run that this rollback takes back, if it is not marked so yet.
-    fn find_forward(&self, vault: &mut Vault) -> Result<Option<RunRecord>, RotateError> {
-        let Some(run) = self.record.plan.supersedes else { return Ok(None) };
-        let records = super::record::records(vault)?;
-        Ok(records
-            .into_iter()
-            .find(|record| record.plan.run == run && record.state != RecordState::RolledBack))
+        Ok(Self { record, is_stored: false, has_new_key: new.is_some(), keyring, target })
     }
 }
 

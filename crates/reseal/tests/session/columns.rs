@@ -15,14 +15,14 @@ const TABLE: &str = "crm_client_preferences";
 const OLD_KEY: &str = "the old passphrase";
 
 /// A session with a plan, an old and a pending key, and 200 rows under the old one.
-struct Columns {
-    session: Session,
+pub(crate) struct Columns {
+    pub(crate) session: Session,
     database: Connection,
     _stage: SqliteStage,
 }
 
 impl Columns {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let session = Session::new();
         let mut stage = SqliteStage::private().unwrap();
         let spec: FormatSpec = serde_json::from_str(r#"{"format":"pgcrypto","encoding":"base64"}"#).unwrap();
@@ -48,26 +48,53 @@ impl Columns {
     }
 
     /// With the new key pending, and backed up.
-    fn ready() -> Self {
+    pub(crate) fn ready() -> Self {
         let columns = Self::new();
         columns.session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
         columns.session.run(&["backup", "create", "b.vault"]).done();
         columns
     }
 
-    fn run_object(&self, code: i32) -> Value {
+    /// With the third column as columns of their own, `names`, under the same key.
+    pub(crate) fn two() -> Self {
+        let columns = Self::ready();
+        let path = columns.session.path("reseal.toml");
+        let plan = std::fs::read_to_string(&path).unwrap().replace(", \"full_name_encrypted\"", "");
+        let second = plan[plan.find("[columns.prefs]").unwrap()..].replace("prefs", "names");
+        let (start, end) = (second.find("columns = ").unwrap(), second.find("from = ").unwrap());
+        let second = format!("{}columns = [\"full_name_encrypted\"]\n{}", &second[..start], &second[end..]);
+        std::fs::write(path, format!("{plan}{second}")).unwrap();
+        columns
+    }
+
+    pub(crate) fn run_object(&self, code: i32) -> Value {
         let ended = self.session.run(&["--json", "reencrypt", "run", "-y"]).code(code);
         serde_json::from_str::<Value>(&ended.stdout).unwrap()["runs"][0].take()
     }
 
-    fn email(&self, id: i64) -> String {
-        let statement = format!("SELECT email_encrypted FROM {TABLE} WHERE id = ?1");
+    pub(crate) fn email(&self, id: i64) -> String {
+        self.stored("email_encrypted", id)
+    }
+
+    pub(crate) fn set_email(&self, id: i64, stored: &str) {
+        self.set("email_encrypted", id, stored);
+    }
+
+    pub(crate) fn name(&self, id: i64) -> String {
+        self.stored("full_name_encrypted", id)
+    }
+
+    pub(crate) fn set_name(&self, id: i64, stored: &str) {
+        self.set("full_name_encrypted", id, stored);
+    }
+
+    fn stored(&self, column: &str, id: i64) -> String {
+        let statement = format!("SELECT {column} FROM {TABLE} WHERE id = ?1");
         self.database.query_row(&statement, [id], |row| row.get(0)).unwrap()
     }
 
-    fn set_email(&self, id: i64, stored: &str) {
-        let statement =
-            format!("UPDATE {TABLE} SET email_encrypted = ?1, version = version + 1 WHERE id = ?2");
+    fn set(&self, column: &str, id: i64, stored: &str) {
+        let statement = format!("UPDATE {TABLE} SET {column} = ?1, version = version + 1 WHERE id = ?2");
         assert_eq!(self.database.execute(&statement, (stored, id)).unwrap(), 1);
     }
 }
@@ -120,7 +147,9 @@ fn nothing_begins_without_a_new_key_or_its_second_copy() {
     session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
     session.run(&["reencrypt", "run", "-y"]).code(8).says("is in no backup").says("--no-backup");
     assert!(!columns.email(5).starts_with("rs1."));
-    session.run(&["reencrypt", "run"]).code(8).says("not confirmed");
+    // Refused before anyone is asked.
+    session.run(&["reencrypt", "run"]).code(8).says("is in no backup");
+    session.run(&["reencrypt", "run", "--no-backup", "a test"]).code(8).says("not confirmed");
     session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).done();
     let log = session.json(&["audit", "log"]).to_string();
     assert!(log.contains("backup waived") && log.contains("a test"), "{log}");
@@ -192,5 +221,6 @@ fn names_that_are_not_there_are_not_found() {
     let columns = Columns::ready();
     columns.session.run(&["reencrypt", "plan", "nonsense"]).code(3).says("the plan has: prefs");
     columns.session.run(&["reencrypt", "resume"]).code(3).says("no unfinished run");
+    columns.session.run(&["reencrypt", "status", "nonsense"]).code(3).says("the plan has: prefs");
     Session::new().run(&["reencrypt", "plan"]).code(3).says("no plan file");
 }

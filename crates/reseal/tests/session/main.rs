@@ -7,6 +7,7 @@ mod columns;
 mod demo;
 mod exit_codes;
 mod secrets;
+mod several;
 mod usage;
 
 use std::io::Write;

@@ -1,22 +1,25 @@
 //! `reencrypt`: database columns under a new key.
 
+mod drive;
+mod ends;
 mod progress;
 mod report;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reseal_engine::{CancelToken, EngineError, RunOptions};
 use reseal_rotate::RotateError;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RunRecord, records};
 use reseal_rotate::plan::Plan;
 use reseal_vault::Vault;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::app::App;
-use crate::args::{ColumnsArg, ReencryptCommand, RunArgs};
+use crate::args::{ColumnsArg, ReencryptCommand};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
+use ends::Ends;
 use progress::Progress;
 
 /// `reencrypt`: looks, runs, goes on, tells, checks, takes back.
@@ -50,92 +53,40 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn plan(&self, vault: &mut Vault, which: &ColumnsArg) -> Outcome {
-        let mut objects = Vec::new();
-        let mut words = String::new();
-        let mut exit = Exit::Done;
+        let mut ends = Ends::new(self.app.ui, "columns");
         for name in self.names(which)? {
-            let looked = async {
-                let run = ColumnRun::prepare(self.plan, vault, &name, Purpose::Look).await?;
-                let survey = run.survey().await?;
-                let copy = if run.has_new_key() { run.second_copy(vault)? } else { None };
-                Ok::<_, RotateError>((run, survey, copy))
-            };
-            let (run, survey, copy) = looked.await.map_err(|error| self.failed("plan", &name, error))?;
-            if !survey.refusals().is_empty() {
-                exit = Exit::Refused;
+            if let Err(error) = self.plan_one(vault, &name, &mut ends).await {
+                ends.failed(&name, &self.failed("plan", &name, error));
             }
-            objects.push(report::plan_object(&run, &survey, copy.as_ref()));
-            words.push_str(&report::plan_words(&run, &survey, copy.as_ref()));
         }
-        self.app.ui.result(json!({ "columns": objects }), || words)?;
-        Ok(exit)
+        ends.end()
     }
 
-    async fn drive(&self, vault: &mut Vault, args: &RunArgs, purpose: Purpose) -> Outcome {
-        self.app.signals.take_over();
-        let mut objects = Vec::new();
-        let mut exit = Exit::Done;
-        for name in self.names_for(vault, &args.which, purpose)? {
-            let (object, ended) = self.drive_one(vault, args, purpose, &name).await?;
-            objects.push(object);
-            if ended != Exit::Done {
-                exit = ended;
-            }
-        }
-        if self.app.ui.is_json() {
-            self.app.ui.result(json!({ "runs": objects }), String::new)?;
-        }
-        Ok(exit)
-    }
-
-    async fn drive_one(
-        &self,
-        vault: &mut Vault,
-        args: &RunArgs,
-        purpose: Purpose,
-        name: &str,
-    ) -> Outcome<(Value, Exit)> {
-        let failed = |error| self.failed("re-encrypt", name, error);
-        let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
-        let survey = run.survey().await.map_err(failed)?;
-        if !survey.refusals().is_empty() {
-            return Err(failed(EngineError::Refused(survey.refusals().to_vec()).into()));
-        }
-        survey.facts.warnings.iter().for_each(|warning| self.app.ui.note(format!("{name}: {warning}")));
-        if run.is_begun() {
-            self.app.ui.note(format!("{name}: {} {} goes on", run.record().kind(), run.record().plan.run));
-        } else {
-            if self.plan.columns(name).is_some_and(|columns| !columns.online) {
-                self.app.ui.note(format!(
-                    "{name} is not `online`: stop what writes to it, or see that it opens both keys; reseal stops nothing itself"
-                ));
-            }
-            self.app.asker().confirm(&report::question(&run, &survey))?;
-            run.begin(vault, args.no_backup.as_deref()).map_err(failed)?;
-        }
-        let started = Instant::now();
-        let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows));
-        let ended = run.drive(vault, self.options(args, name, &progress)).await;
-        progress.finish();
-        let outcome = ended.map_err(failed)?;
-        let settled = run.settle(self.plan, vault).map_err(failed)?;
-        let done =
-            report::Done { run: &run, outcome: &outcome, settled, seconds: started.elapsed().as_secs_f64() };
-        if !self.app.ui.is_json() {
-            self.app.ui.result(Value::Null, || done.words())?;
-        }
-        let exit = if outcome.quarantined() > 0 { Exit::Quarantined } else { Exit::Done };
-        Ok((done.object(), exit))
+    async fn plan_one(&self, vault: &mut Vault, name: &str, ends: &mut Ends) -> Result<(), RotateError> {
+        let run = ColumnRun::prepare(self.plan, vault, name, Purpose::Look).await?;
+        let survey = run.survey().await?;
+        let copy = if run.has_new_key() { run.second_copy(vault)? } else { None };
+        let exit = if survey.refusals().is_empty() { Exit::Done } else { Exit::Refused };
+        ends.told(exit, report::plan_object(&run, &survey, copy.as_ref()), || {
+            report::plan_words(&run, &survey, copy.as_ref())
+        });
+        Ok(())
     }
 
     async fn status(&self, vault: &mut Vault, which: &ColumnsArg) -> Outcome {
         let known = records(vault)?;
-        let mut objects = Vec::new();
+        let mut ends = Ends::new(self.app.ui, "columns");
         let mut table = report::status_table();
         for name in self.names(which)? {
             let Some(last) = known.iter().rfind(|record| record.columns == name) else {
+                if self.plan.columns(&name).is_none() {
+                    let known = self.plan.column_names().map(str::to_owned).collect();
+                    let error = RotateError::UnknownColumns { name: name.clone(), known };
+                    ends.failed(&name, &self.failed("show", &name, error));
+                    continue;
+                }
                 table.row([name.as_str(), "-", "no run yet"]);
-                objects.push(json!({ "columns": name, "state": null }));
+                ends.told(Exit::Done, json!({ "name": name, "state": null }), String::new);
                 continue;
             };
             let told = self.told_by_database(vault, last).await;
@@ -144,10 +95,12 @@ impl Work<'_> {
             }
             let told = told.ok().flatten();
             report::status_row(&mut table, last, told.as_ref());
-            objects.push(report::status_object(last, told.as_ref()));
+            ends.told(Exit::Done, report::status_object(last, told.as_ref()), String::new);
         }
-        self.app.ui.result(json!({ "columns": objects }), || table.to_string())?;
-        Ok(Exit::Done)
+        if !self.app.ui.is_json() && !table.is_empty() {
+            self.app.ui.line(table.to_string().trim_end())?;
+        }
+        ends.end()
     }
 
     async fn told_by_database(
@@ -161,32 +114,38 @@ impl Work<'_> {
 
     async fn verify(&self, vault: &mut Vault, which: &ColumnsArg) -> Outcome {
         self.app.signals.take_over();
-        let mut objects = Vec::new();
-        let mut words = String::new();
-        let mut exit = Exit::Done;
+        let mut ends = Ends::new(self.app.ui, "columns");
         for name in self.names(which)? {
-            let failed = |error| self.failed("verify", &name, error);
-            let run = ColumnRun::prepare(self.plan, vault, &name, Purpose::Verify).await.map_err(failed)?;
-            let survey = run.survey().await.map_err(failed)?;
-            let progress = Arc::new(Progress::start(self.app.ui, &name, survey.facts.rows));
-            let options = DriveOptions {
-                run: RunOptions::default(),
-                observer: progress.clone(),
-                on_start: self.canceller(),
-            };
-            let ended = run.verify(options).await;
-            progress.finish();
-            let found = ended.map_err(failed)?;
-            exit = match (found.census.old(), found.census.unopened()) {
-                (0, 0) => exit,
-                (0, _) => Exit::Quarantined,
-                (_, _) => Exit::NeedsAttention,
-            };
-            objects.push(report::verify_object(&run, &found));
-            words.push_str(&report::verify_words(&run, &found));
+            if let Some(exit) = self.app.signals.exit() {
+                ends.worsen(exit);
+                break;
+            }
+            if let Err(error) = self.verify_one(vault, &name, &mut ends).await {
+                ends.failed(&name, &self.failed("verify", &name, error));
+            }
         }
-        self.app.ui.result(json!({ "columns": objects }), || words)?;
-        Ok(exit)
+        ends.end()
+    }
+
+    async fn verify_one(&self, vault: &mut Vault, name: &str, ends: &mut Ends) -> Result<(), RotateError> {
+        let run = ColumnRun::prepare(self.plan, vault, name, Purpose::Verify).await?;
+        let survey = run.survey().await?;
+        let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows, 0));
+        let options = DriveOptions {
+            run: RunOptions::default(),
+            observer: progress.clone(),
+            on_start: self.canceller(),
+        };
+        let ended = run.verify(options).await;
+        progress.finish();
+        let found = ended?;
+        let exit = match (found.census.old(), found.census.unopened()) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::Quarantined,
+            (_, _) => Exit::NeedsAttention,
+        };
+        ends.told(exit, report::verify_object(&run, &found), || report::verify_words(&run, &found));
+        Ok(())
     }
 
     /// The columns that are meant: those named, else all of the plan.
@@ -200,35 +159,6 @@ impl Work<'_> {
                 .hint("describe them in [columns.NAME]"));
         }
         Ok(all)
-    }
-
-    /// Without names, `resume` and `rollback` mean what there is to resume or to take back.
-    fn names_for(&self, vault: &mut Vault, which: &ColumnsArg, purpose: Purpose) -> Outcome<Vec<String>> {
-        let names = self.names(which)?;
-        if !which.columns.is_empty() || purpose == Purpose::Run || names.len() == 1 {
-            return Ok(names);
-        }
-        let known = records(vault)?;
-        let concerned: Vec<_> = names
-            .into_iter()
-            .filter(|name| {
-                known.iter().rfind(|record| record.columns == *name).is_some_and(|last| last.is_open(purpose))
-            })
-            .collect();
-        if concerned.is_empty() {
-            return Err(Failure::new(Exit::NotFound, "no columns have a run to do that with")
-                .hint("`reseal reencrypt status` shows the runs"));
-        }
-        Ok(concerned)
-    }
-
-    fn options(&self, args: &RunArgs, name: &str, progress: &Arc<Progress>) -> DriveOptions {
-        let mut run = RunOptions { passes_max: args.passes.get(), ..RunOptions::default() };
-        let limits = self.plan.columns(name).and_then(|columns| columns.limits);
-        if let Some(workers) = args.workers.or(limits.and_then(|limits| limits.workers)) {
-            run.workers = workers.get();
-        }
-        DriveOptions { run, observer: progress.clone(), on_start: self.canceller() }
     }
 
     /// Lets Ctrl-C stop the engine after the batches in flight.

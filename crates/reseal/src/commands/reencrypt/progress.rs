@@ -1,6 +1,6 @@
 //! How far a run is: a bar where a person watches, lines elsewhere, JSON lines under `--json`.
 
-use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,21 +23,29 @@ pub(super) struct Progress {
     total: u64,
     started: Instant,
     bar: ProgressBar,
-    state: Mutex<State>,
+    /// Rows of all batches since the start.
+    rows: AtomicU64,
+    state: Mutex<Phase>,
 }
 
+/// One pass, or the proof.
 #[derive(Debug)]
-struct State {
+struct Phase {
     pass: u32,
-    phase: &'static str,
+    name: &'static str,
+    /// Rows that it has to read, by estimate.
+    total: u64,
+    /// Rows that it read.
     rows: u64,
+    started: Instant,
     told: Option<Instant>,
 }
 
 impl Progress {
-    /// Begins to show a run over about `total` rows.
-    pub(super) fn start(ui: Ui, name: &str, total: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total), ui.draw_target());
+    /// Begins to show a run over about `total` rows, `before` of which were read in the pass that it goes on with.
+    pub(super) fn start(ui: Ui, name: &str, total: u64, before: u64) -> Self {
+        let left = total.saturating_sub(before);
+        let bar = ProgressBar::with_draw_target(Some(left), ui.draw_target());
         bar.set_prefix(name.to_owned());
         if let Ok(style) = ProgressStyle::with_template(
             "{prefix} {msg} [{bar:30}] {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {eta} left",
@@ -45,8 +53,17 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        let state = State { pass: 0, phase: "re-encrypts", rows: 0, told: None };
-        Self { ui, name: name.to_owned(), total, started: Instant::now(), bar, state: Mutex::new(state) }
+        let started = Instant::now();
+        let phase = Phase { pass: 0, name: "re-encrypts", total: left, rows: 0, started, told: None };
+        Self {
+            ui,
+            name: name.to_owned(),
+            total,
+            started,
+            bar,
+            rows: AtomicU64::new(0),
+            state: Mutex::new(phase),
+        }
     }
 
     /// Takes the bar away.
@@ -54,49 +71,63 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    fn begin(&self, phase: &'static str, pass: u32) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { pass, phase, rows: 0, told: None };
+    /// Rows read for re-encryption since the start, over all passes.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn begin(&self, name: &'static str, pass: u32) {
+        let mut phase = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first one may go on with what an earlier command left; those after it read everything.
+        let total = if phase.pass == 0 && pass > 0 { phase.total } else { self.total };
+        *phase = Phase { pass, name, total, rows: 0, started: Instant::now(), told: None };
+        self.bar.set_length(total);
         self.bar.set_position(0);
         self.bar.reset_eta();
-        self.bar.set_message(if pass > 1 { format!("{phase}, pass {pass}") } else { phase.to_owned() });
+        self.bar.set_message(if pass > 1 { format!("{name}, pass {pass}") } else { name.to_owned() });
     }
 
     fn advance(&self, rows: u64) {
         self.bar.inc(rows);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.rows += rows;
+        let mut phase = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        phase.rows += rows;
         // A program that reads along gets every batch.
-        let is_due = self.ui.is_json() || state.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+        let is_due = self.ui.is_json() || phase.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
         if is_due && !self.ui.is_quiet() && (self.ui.is_json() || !self.ui.draws()) {
-            state.told = Some(Instant::now());
-            self.tell(&state);
+            phase.told = Some(Instant::now());
+            self.tell(&phase);
         }
     }
 
-    fn tell(&self, state: &State) {
-        let mut err = anstream::stderr().lock();
-        let elapsed = self.started.elapsed();
-        // A closed stderr is no reason to stop.
-        let _ = if self.ui.is_json() {
-            let progress = json!({
-                "columns": self.name, "phase": state.phase, "pass": state.pass, "rows": state.rows, "total": self.total,
-            });
-            writeln!(err, "{}", json!({ "progress": progress }))
+    fn tell(&self, phase: &Phase) {
+        if self.ui.is_json() {
+            self.ui.event(json!({ "progress": {
+                "name": self.name, "phase": phase.name, "pass": phase.pass, "rows": phase.rows, "total": phase.total,
+            }}));
         } else {
-            let speed = rate(state.rows, elapsed);
-            let left = self.total.saturating_sub(state.rows) as f64 / speed.max(1.0);
-            writeln!(
-                err,
-                "{}: {} {} of about {} rows, {} rows/s, {} left",
-                self.name,
-                state.phase,
-                count(state.rows),
-                count(self.total),
-                count(speed as u64),
-                span(Duration::from_secs_f64(left)),
-            )
-        };
+            self.ui.note(phase.words(&self.name));
+        }
+    }
+}
+
+impl Phase {
+    /// One line of progress.
+    fn words(&self, name: &str) -> String {
+        let speed = rate(self.rows, self.started.elapsed());
+        let left = self.total.saturating_sub(self.rows) as f64 / speed.max(1.0);
+        format!(
+            "{name}: {} {} of about {} rows, {} rows/s, {} left",
+            self.name,
+            count(self.rows),
+            count(self.total),
+            count(speed as u64),
+            span(Duration::from_secs_f64(left)),
+        )
     }
 }
 
@@ -105,12 +136,53 @@ impl Observer for Progress {
         match event {
             Event::PassStarted { pass, .. } => self.begin("re-encrypts", pass),
             Event::Proving => self.begin("proves", 0),
-            Event::Batch { rows, .. } | Event::Checked { rows } => self.advance(rows),
+            Event::Batch { rows, .. } => {
+                self.rows.fetch_add(rows, Ordering::Relaxed);
+                self.advance(rows);
+            }
+            Event::Checked { rows } => self.advance(rows),
             Event::Waiting(whom) => self.bar.suspend(|| self.ui.note(format!("{}: waits {whom}", self.name))),
             Event::Reconnecting(why) => {
                 self.bar.suspend(|| self.ui.note(format!("{}: connects again: {why}", self.name)));
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(rows: u64) -> Event {
+        Event::Batch { rows, tally: reseal_engine::Tally::default() }
+    }
+
+    #[test]
+    fn what_is_left_counts_from_where_an_earlier_command_stopped() {
+        let progress = Progress::start(Ui::new(false, true), "prefs", 1_000, 900);
+        progress.event(Event::PassStarted { pass: 1, spans: 1 });
+        progress.event(batch(40));
+        let phase = |progress: &Progress| {
+            let phase = progress.state.lock().unwrap();
+            (phase.total, phase.rows)
+        };
+        assert_eq!(phase(&progress), (100, 40));
+        progress.event(Event::PassStarted { pass: 2, spans: 1 });
+        progress.event(batch(7));
+        assert_eq!(phase(&progress), (1_000, 7));
+        progress.event(Event::Proving);
+        progress.event(Event::Checked { rows: 500 });
+        assert_eq!((phase(&progress), progress.rows()), ((1_000, 500), 47));
+    }
+
+    #[test]
+    fn each_phase_has_a_speed_of_its_own() {
+        let started = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let phase = Phase { pass: 2, name: "re-encrypts", total: 3_000, rows: 1_000, started, told: None };
+        assert_eq!(
+            phase.words("prefs"),
+            "prefs: re-encrypts 1 000 of about 3 000 rows, 99 rows/s, 20 s left"
+        );
     }
 }

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use reseal_engine::{Census, Direction, Outcome, Reason, Status, Survey, Tally, Verification};
-use reseal_rotate::columns::{ColumnRun, RecordState, RunRecord, SecondCopy};
+use reseal_rotate::columns::{ColumnRun, Labels, RunRecord, SecondCopy};
 use serde_json::{Map, Value, json};
 
 use super::rate;
+use crate::exit::Exit;
 use crate::ui::Table;
 use crate::units::{count, size, span};
 use crate::when;
@@ -23,28 +24,36 @@ const PGCRYPTO_VALUES_PER_SECOND: u64 = 20_000;
 pub(super) struct Done<'a> {
     pub(super) run: &'a ColumnRun,
     pub(super) outcome: &'a Outcome,
-    pub(super) settled: bool,
+    pub(super) labels: &'a Labels,
+    /// Rows that this command read; an earlier one may have read others.
+    pub(super) rows: u64,
+    /// How long this command took.
     pub(super) seconds: f64,
 }
 
 impl Done<'_> {
+    pub(super) fn exit(&self) -> Exit {
+        if self.outcome.quarantined() > 0 { Exit::Quarantined } else { Exit::Done }
+    }
+
     pub(super) fn object(&self) -> Value {
         let (record, outcome) = (self.run.record(), self.outcome);
-        let time = Duration::from_secs_f64(self.seconds);
         json!({
-            "columns": record.columns,
+            "name": record.columns,
             "run": record.plan.run.to_string(),
             "direction": record.plan.direction.name(),
             "state": record.state.name(),
             "keys": keys_object(record),
             "seconds": self.seconds,
-            "rows_per_second": rate(rows(outcome), time),
+            "rows": self.rows,
+            "rows_per_second": self.rate(),
             "passes": outcome.passes,
             "batches": outcome.batches,
             "rewritten": outcome.rewritten(),
             "quarantined": outcome.quarantined(),
             "old_left": outcome.proof.old(),
-            "labels_moved": self.settled,
+            "labels_moved": *self.labels == Labels::Moved,
+            "labels_wait_for": self.waits_for(),
             "tallies": tallies_object(record, &outcome.tallies),
         })
     }
@@ -62,21 +71,31 @@ impl Done<'_> {
             format!("{}: {} {} is proved\n{table}", record.columns, record.kind(), record.plan.run);
         let _ = writeln!(
             words,
-            "{} values in {} ({} rows/s), {} batches, {} passes",
+            "{} values in {} batches and {} passes; this command read {} rows in {} ({} rows/s)",
             count(outcome.rewritten()),
-            span(Duration::from_secs_f64(self.seconds)),
-            count(rate(rows(outcome), Duration::from_secs_f64(self.seconds)) as u64),
             count(outcome.batches),
             outcome.passes,
+            count(self.rows),
+            span(Duration::from_secs_f64(self.seconds)),
+            count(self.rate() as u64),
         );
         let _ = writeln!(words, "one snapshot of the table holds no value under {secret} version {old}");
-        let _ = match (self.settled, record.plan.direction) {
-            (true, Direction::Forward) => {
+        let _ = match (self.labels, record.plan.direction) {
+            (Labels::Moved, Direction::Forward) => {
                 writeln!(words, "{secret} version {new} is current, version {old} is previous")
             }
-            (true, Direction::Rollback) => writeln!(words, "{secret} is back at the key of version {new}"),
-            (false, _) => {
-                writeln!(words, "{secret} version {new} becomes current when its other columns are done")
+            (Labels::Moved, Direction::Rollback) => {
+                writeln!(words, "{secret} is back at the key of version {new}")
+            }
+            (Labels::WaitFor(others), Direction::Forward) => {
+                let others = others.join(", ");
+                writeln!(
+                    words,
+                    "{secret} version {new} becomes current when these columns are done too: {others}"
+                )
+            }
+            (Labels::WaitFor(others), Direction::Rollback) => {
+                writeln!(words, "{}", left_behind(self.run, others).unwrap_or_default())
             }
         };
         if outcome.quarantined() > 0 {
@@ -89,6 +108,29 @@ impl Done<'_> {
         }
         words
     }
+
+    fn rate(&self) -> f64 {
+        rate(self.rows, Duration::from_secs_f64(self.seconds))
+    }
+
+    fn waits_for(&self) -> &[String] {
+        match self.labels {
+            Labels::Moved => &[],
+            Labels::WaitFor(others) => others,
+        }
+    }
+}
+
+/// What it means for a rollback that other columns are not rolled back; nothing if there are none.
+pub(super) fn left_behind(run: &ColumnRun, others: &[String]) -> Option<String> {
+    let (secret, from, to) = run.record().keys()?;
+    (!others.is_empty()).then(|| {
+        format!(
+            "under version {to} of {secret} while version {from} stays current for {}; roll back too: `reseal reencrypt rollback {}`",
+            others.join(", "),
+            others.join(" ")
+        )
+    })
 }
 
 /// What a person says yes to.
@@ -125,14 +167,16 @@ pub(super) fn plan_object(run: &ColumnRun, survey: &Survey, copy: Option<&Second
                 "null": census.null,
                 "old": census.old,
                 "new": census.new,
-                "unopened": reasons_object(|reason| census.unopened_for(reason)),
+                "unopened": census.unopened(),
+                "unopened_by_reason": reasons_object(|reason| census.unopened_for(reason)),
             })
         })
         .collect();
     json!({
-        "columns": record.columns,
+        "name": record.columns,
         "table": record.plan.table.to_string(),
-        "server": facts.server,
+        "server": record.server,
+        "server_version": facts.server,
         "begun": run.is_begun(),
         "run": run.is_begun().then(|| record.plan.run.to_string()),
         "keys": keys_object(record),
@@ -213,14 +257,15 @@ pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
                 "null": census.null,
                 "old": census.old,
                 "new": census.new,
-                "unopened": reasons_object(|reason| census.unopened_for(reason)),
+                "unopened": census.unopened(),
+                "unopened_by_reason": reasons_object(|reason| census.unopened_for(reason)),
             })
         })
         .collect();
     json!({
-        "columns": record.columns,
+        "name": record.columns,
         "run": run.is_begun().then(|| record.plan.run.to_string()),
-        "key": record.keys().map(|(secret, _, new)| json!({ "secret": secret, "version": new })),
+        "keys": keys_object(record),
         "rows": found.census.rows,
         "old": found.census.old(),
         "new": found.census.opened_new(),
@@ -271,12 +316,12 @@ pub(super) fn status_row(table: &mut Table, record: &RunRecord, told: Option<&St
 
 pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value {
     json!({
-        "columns": record.columns,
+        "name": record.columns,
         "run": record.plan.run.to_string(),
         "number": record.number,
         "direction": record.plan.direction.name(),
         "state": record.state.name(),
-        "unfinished": matches!(record.state, RecordState::Active | RecordState::Proved),
+        "unfinished": record.is_unfinished(),
         "keys": keys_object(record),
         "begun_at": when::show(record.begun_at),
         "ended_at": record.ended_at.map(when::show),
@@ -287,7 +332,8 @@ pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value 
             "spans_done": status.spans.iter().filter(|span| span.is_done()).count(),
             "batches": status.spans.iter().map(|span| span.seq).sum::<u64>(),
             "rewritten": rewritten(status),
-            "quarantined": reasons_object(|reason| {
+            "quarantined": status.quarantine.len(),
+            "quarantined_by_reason": reasons_object(|reason| {
                 status.quarantine.iter().filter(|record| record.reason == reason).count() as u64
             }),
         })),
@@ -347,10 +393,6 @@ fn no_copy() -> String {
 
 fn rewritten(status: &Status) -> u64 {
     status.spans.iter().flat_map(|span| &span.tallies).map(|tally| tally.rewritten).sum()
-}
-
-fn rows(outcome: &Outcome) -> u64 {
-    outcome.tallies.first().map_or(0, |tally| tally.seen)
 }
 
 fn estimated_seconds(run: &ColumnRun, survey: &Survey) -> u64 {

@@ -1,0 +1,160 @@
+//! `reencrypt run`, `resume` and `rollback`: the commands that write.
+
+use std::sync::Arc;
+
+use reseal_engine::{Direction, EngineError, RunOptions, Survey};
+use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RecordState, records};
+use reseal_vault::Vault;
+
+use super::ends::Ends;
+use super::progress::Progress;
+use super::{Work, report};
+use crate::args::RunArgs;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+
+impl Work<'_> {
+    /// Drives the columns that are meant, one after the other.
+    pub(super) async fn drive(&self, vault: &mut Vault, args: &RunArgs, purpose: Purpose) -> Outcome {
+        let mut ends = Ends::new(self.app.ui, "runs");
+        let names = self.names_for(vault, args, purpose)?;
+        for (index, name) in names.iter().enumerate() {
+            let rest = &names[index..];
+            if let Some(exit) = self.app.signals.exit() {
+                ends.worsen(exit);
+            }
+            if blocks_the_next(ends.exit()) {
+                self.app.ui.warn(format!("not begun: {}", rest.join(", ")));
+                break;
+            }
+            if let Err(failure) = self.drive_one(vault, args, purpose, name, &mut ends).await {
+                ends.failed(name, &failure);
+            }
+        }
+        if purpose != Purpose::Run
+            && let Err(failure) = self.check_rolled_back(vault, &names, &mut ends)
+        {
+            ends.told_only(&failure);
+        }
+        ends.end()
+    }
+
+    async fn drive_one(
+        &self,
+        vault: &mut Vault,
+        args: &RunArgs,
+        purpose: Purpose,
+        name: &str,
+        ends: &mut Ends,
+    ) -> Outcome<()> {
+        let failed = |error| self.failed("re-encrypt", name, error);
+        let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
+        let survey = run.survey().await.map_err(failed)?;
+        if !survey.refusals().is_empty() {
+            return Err(failed(EngineError::Refused(survey.refusals().to_vec()).into()));
+        }
+        survey.facts.warnings.iter().for_each(|warning| self.app.ui.note(format!("{name}: {warning}")));
+        let mut before = 0;
+        if run.is_begun() {
+            self.app.ui.note(format!("{name}: {} {} goes on", run.record().kind(), run.record().plan.run));
+            before = rows_read(&run).await;
+        } else {
+            self.begin(vault, &mut run, &survey, args)?;
+        }
+        // From here on there is a clean place to stop at.
+        self.app.signals.take_over();
+        let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows, before));
+        let ended = run.drive(vault, self.options(args, name, &progress)).await;
+        self.app.signals.give_back();
+        progress.finish();
+        let outcome = ended.map_err(failed)?;
+        let labels = run.settle(self.plan, vault).map_err(failed)?;
+        let done = report::Done {
+            run: &run,
+            outcome: &outcome,
+            labels: &labels,
+            rows: progress.rows(),
+            seconds: progress.elapsed().as_secs_f64(),
+        };
+        ends.told(done.exit(), done.object(), || done.words());
+        Ok(())
+    }
+
+    /// Columns that were rolled back while others under their key were not need a person: their application has to read
+    /// another version than the current one.
+    fn check_rolled_back(&self, vault: &mut Vault, names: &[String], ends: &mut Ends) -> Outcome<()> {
+        let known = records(vault)?;
+        let waits = |name: &String| {
+            let last = known.iter().rfind(|record| record.columns == *name);
+            last.is_some_and(|last| {
+                last.plan.direction == Direction::Rollback && last.state == RecordState::Proved
+            })
+        };
+        if names.iter().any(waits) {
+            ends.worsen(Exit::NeedsAttention);
+        }
+        Ok(())
+    }
+
+    /// Asks, and freezes the run.
+    fn begin(&self, vault: &mut Vault, run: &mut ColumnRun, survey: &Survey, args: &RunArgs) -> Outcome<()> {
+        let name = run.record().columns.clone();
+        let failed = |error| self.failed("re-encrypt", &name, error);
+        // Before anyone is asked: a yes to what is then refused is a question too many.
+        run.check_second_copy(vault, args.no_backup.as_deref()).map_err(failed)?;
+        if self.plan.columns(&name).is_some_and(|columns| !columns.online) {
+            self.app.ui.note(format!(
+                "{name} is not `online`: stop what writes to it, or see that it opens both keys; reseal stops nothing itself"
+            ));
+        }
+        if run.record().plan.direction == Direction::Rollback {
+            let others = run.waits_for(self.plan, vault).map_err(failed)?;
+            if let Some(words) = report::left_behind(run, &others) {
+                self.app.ui.warn(format!("{name}: {words}"));
+            }
+        }
+        self.app.asker().confirm(&report::question(run, survey))?;
+        run.begin(vault, args.no_backup.as_deref()).map_err(failed)
+    }
+
+    /// Without names, `resume` and `rollback` mean what there is to resume or to take back.
+    fn names_for(&self, vault: &mut Vault, args: &RunArgs, purpose: Purpose) -> Outcome<Vec<String>> {
+        let names = self.names(&args.which)?;
+        if !args.which.columns.is_empty() || purpose == Purpose::Run || names.len() == 1 {
+            return Ok(names);
+        }
+        let known = records(vault)?;
+        let concerned: Vec<_> = names
+            .into_iter()
+            .filter(|name| {
+                known.iter().rfind(|record| record.columns == *name).is_some_and(|last| last.is_open(purpose))
+            })
+            .collect();
+        if concerned.is_empty() {
+            return Err(Failure::new(Exit::NotFound, "no columns have a run to do that with")
+                .hint("`reseal reencrypt status` shows the runs"));
+        }
+        Ok(concerned)
+    }
+
+    fn options(&self, args: &RunArgs, name: &str, progress: &Arc<Progress>) -> DriveOptions {
+        let mut run = RunOptions { passes_max: args.passes.get(), ..RunOptions::default() };
+        let limits = self.plan.columns(name).and_then(|columns| columns.limits);
+        if let Some(workers) = args.workers.or(limits.and_then(|limits| limits.workers)) {
+            run.workers = workers.get();
+        }
+        DriveOptions { run, observer: progress.clone(), on_start: self.canceller() }
+    }
+}
+
+/// Damage, and a state that only a person can leave, block the next change.
+fn blocks_the_next(exit: Exit) -> bool {
+    matches!(exit, Exit::Damaged | Exit::NeedsAttention | Exit::Interrupted | Exit::Terminated)
+}
+
+/// Rows that an unfinished run has read in its present pass; if the database does not tell, the run itself will say why.
+async fn rows_read(run: &ColumnRun) -> u64 {
+    let Ok(Some(status)) = run.status().await else { return 0 };
+    let spans = status.spans.iter().filter(|span| span.pass == status.standing.pass);
+    spans.filter_map(|span| span.tallies.first()).map(|tally| tally.seen).sum()
+}
