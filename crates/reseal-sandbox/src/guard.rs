@@ -1,4 +1,4 @@
-//! Processes that do not outlive the one that started them.
+//! Processes and directories that do not outlive the process that started them.
 //!
 //! ```text
 //! this process --pipe--> sh --child--> server
@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::error::SandboxError;
 use crate::user::ServerUser;
@@ -93,6 +94,47 @@ impl Guarded {
         if let Some(mut pipe) = self.pipe.take() {
             let _ = pipe.write_all(b"keep\n");
         }
+        let _ = self.shell.wait();
+    }
+}
+
+/// Waits for the end of the process that started it, then removes a directory.
+const REMOVAL: &str = r#"trap '' HUP INT TERM; read -r word; rm -rf -- "$1""#;
+
+/// A directory that goes with this process, also when that is killed.
+#[derive(Debug)]
+pub struct Directory {
+    directory: TempDir,
+    shell: Child,
+}
+
+impl Directory {
+    /// Makes one for this user alone, in the system's place for temporary files.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Io`].
+    pub fn new(prefix: &str) -> Result<Self, SandboxError> {
+        let base = std::env::temp_dir();
+        let directory = tempfile::Builder::new().prefix(prefix).tempdir_in(&base);
+        let directory = directory.map_err(SandboxError::io("make a directory in", &base))?;
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(REMOVAL).arg("reseal-sandbox").arg(directory.path());
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shell = command.spawn().map_err(SandboxError::io("start", "/bin/sh"))?;
+        Ok(Self { directory, shell })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
         let _ = self.shell.wait();
     }
 }

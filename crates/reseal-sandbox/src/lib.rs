@@ -28,3 +28,4 @@ pub mod values;
 pub mod writer;
 
 pub use error::SandboxError;
+pub use guard::Directory;

@@ -350,11 +350,10 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, SandboxError> {
 
 /// A private directory of the server's user with a short path, because socket addresses are short.
 fn make_directory(user: ServerUser) -> Result<PathBuf, SandboxError> {
-    let base = match (user, std::env::temp_dir()) {
-        // Another user may have no way into root's own directories.
-        (ServerUser::Same, base) if base.as_os_str().len() <= SOCKET_DIRECTORY_MAX - 20 => base,
-        _ => PathBuf::from("/tmp"),
-    };
+    let base = std::env::temp_dir();
+    let is_short = base.as_os_str().len() <= SOCKET_DIRECTORY_MAX - 20;
+    // Another user may have no way into root's own directories.
+    let base = if is_short && user.may_use(&base) { base } else { PathBuf::from("/tmp") };
     let made = tempfile::Builder::new().prefix("reseal-pg-").rand_bytes(8).tempdir_in(&base);
     let made = made.map_err(SandboxError::io("make a directory in", &base))?;
     let sockets = made.path().join("s");

@@ -30,7 +30,7 @@ pub struct Census {
 
 impl Census {
     /// Opens every value of these rows and counts them.
-    fn add(&mut self, rows: &[StoredRow], sealer: &dyn Sealer) {
+    pub fn add(&mut self, rows: &[StoredRow], sealer: &dyn Sealer) {
         let cells: Vec<(Cell, &[u8])> = rows
             .iter()
             .flat_map(|row| {

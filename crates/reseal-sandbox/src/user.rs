@@ -1,6 +1,7 @@
 //! The user a server runs as: servers refuse root.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,6 +31,19 @@ impl ServerUser {
         if let Self::Other { uid, gid } = self {
             // The standard library drops root's other groups together with the user.
             command.gid(gid).uid(uid);
+        }
+    }
+
+    /// Whether this user may make and remove files in a directory, and find the way there.
+    pub(crate) fn may_use(self, directory: &Path) -> bool {
+        let lets = |path: &Path, bits: u32| {
+            std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits == bits)
+        };
+        match self {
+            Self::Same => true,
+            Self::Other { .. } => {
+                lets(directory, 0o003) && directory.ancestors().skip(1).all(|above| lets(above, 0o001))
+            }
         }
     }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rusqlite::{Connection, OptionalExtension, params};
-use tempfile::TempDir;
 
 use super::{Census, Ending, PlanNames, Stage};
 use crate::codec::CodecSealer;
 use crate::error::SandboxError;
+use crate::guard::Directory;
 use crate::ledger::{Comparison, Ledger, Origin, RowState};
 use crate::seal::Key;
 use crate::table::{StoredRow, Table, client_of, seal};
@@ -31,7 +31,7 @@ const SEED: u64 = 2;
 /// The table of the runbook in a SQLite file of its own.
 #[derive(Debug)]
 pub struct SqliteStage {
-    directory: TempDir,
+    directory: Directory,
     application: Option<Application>,
     loaded: i64,
     sealer: Option<Arc<CodecSealer>>,
@@ -44,9 +44,7 @@ impl SqliteStage {
     ///
     /// [`SandboxError::Io`].
     pub fn private() -> Result<Self, SandboxError> {
-        let base = std::env::temp_dir();
-        let directory = tempfile::Builder::new().prefix("reseal-sqlite-").tempdir_in(&base);
-        let directory = directory.map_err(SandboxError::io("make a directory in", &base))?;
+        let directory = Directory::new("reseal-sqlite-")?;
         Ok(Self { directory, application: None, loaded: 0, sealer: None })
     }
 

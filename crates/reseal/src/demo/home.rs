@@ -7,6 +7,7 @@ use reseal_crypto::random::{OsRandom, Random};
 use reseal_crypto::slot::Opener;
 use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, SecretBytes, Suite};
 use reseal_formats::{ColumnType, FormatSpec};
+use reseal_sandbox::Directory;
 use reseal_sandbox::codec::{CodecSealer, ColumnCodecs};
 use reseal_sandbox::stage::PlanNames;
 use reseal_sandbox::values::COLUMNS;
@@ -14,7 +15,6 @@ use reseal_vault::{
     CreateOptions, NewSlot, NewVersion, OpenOptions, SecretKind, SecretName, ValueFormat, ValueSize, Vault,
     generate,
 };
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
@@ -32,7 +32,7 @@ const TO: &str = r#"{ "format": "reseal" }"#;
 /// The directory of the demo.
 #[derive(Debug)]
 pub(super) struct Home {
-    directory: TempDir,
+    directory: Directory,
 }
 
 /// The two keys of the demo.
@@ -54,7 +54,7 @@ impl Keys {
 impl Home {
     /// A new directory with a key file.
     pub(super) fn new() -> Outcome<Self> {
-        let directory = tempfile::Builder::new().prefix("reseal-demo-").tempdir()?;
+        let directory = Directory::new("reseal-demo-")?;
         let home = Self { directory };
         let mut key = Zeroizing::new([0; 32]);
         OsRandom.fill(&mut *key).map_err(|error| Failure::from_error(Exit::Failed, &error))?;

@@ -48,6 +48,18 @@ struct VaultFate {
     flipped_bit_refused: bool,
 }
 
+impl VaultFate {
+    fn words(&self) -> String {
+        let said = |so: bool, good: &'static str, bad: &'static str| if so { good } else { bad };
+        let facts = [
+            said(self.exported, "exported the secret", "DID NOT export the secret"),
+            said(self.restored, "came back from its backup", "DID NOT come back from its backup"),
+            said(self.flipped_bit_refused, "refused a flipped bit", "DID NOT refuse a flipped bit"),
+        ];
+        format!("the vault {}", facts.join(", "))
+    }
+}
+
 impl Steps<'_> {
     /// Plays the demo on a stage.
     ///
@@ -139,13 +151,7 @@ impl Steps<'_> {
         let looking = Instant::now();
         let after_kill = stage.census().await?;
         bar.suspend(|| {
-            let Census { old, new, neither } = after_kill;
-            let words = format!(
-                "every value opens under exactly one key: {} old, {} new, {neither} neither",
-                count(old),
-                count(new)
-            );
-            self.told(&words, looking);
+            self.told(&words_of(after_kill), looking);
         });
 
         stage.switch();
@@ -188,8 +194,9 @@ impl Steps<'_> {
         command(self.home, &restore).await?.check()?;
         let restored = self.value().await? == before;
         let flipped_bit_refused = self.flip_a_bit().await?.code == Some(i32::from(Exit::Damaged.number()));
-        self.app.ui.note("the vault was exported from, backed up, destroyed, restored, and damaged");
-        Ok(VaultFate { exported: exported.stdout == line.as_bytes(), restored, flipped_bit_refused })
+        let fate = VaultFate { exported: exported.stdout == line.as_bytes(), restored, flipped_bit_refused };
+        self.app.ui.note(fate.words());
+        Ok(fate)
     }
 
     /// Flips one bit in the middle of the vault and asks for everything in it.
@@ -236,9 +243,35 @@ impl Steps<'_> {
     }
 }
 
+/// What was found right after the kill, good or bad.
+fn words_of(Census { old, new, neither }: Census) -> String {
+    let counts = format!("{} old, {} new", count(old), count(new));
+    match neither {
+        0 => format!("every value opens under exactly one key: {counts}"),
+        _ => format!("{} values DO NOT open under exactly one key; of the others {counts}", count(neither)),
+    }
+}
+
 fn number(object: &Value, field: &str) -> Outcome<u64> {
     object
         .get(field)
         .and_then(Value::as_u64)
         .ok_or_else(|| Failure::new(Exit::Failed, format!("the engine did not report `{field}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_was_found() {
+        let words = |neither| words_of(Census { old: 1_000, new: 2, neither });
+        assert_eq!(words(0), "every value opens under exactly one key: 1 000 old, 2 new");
+        assert_eq!(words(3), "3 values DO NOT open under exactly one key; of the others 1 000 old, 2 new");
+        let fate = VaultFate { exported: true, restored: false, flipped_bit_refused: false };
+        assert_eq!(
+            fate.words(),
+            "the vault exported the secret, DID NOT come back from its backup, DID NOT refuse a flipped bit"
+        );
+    }
 }

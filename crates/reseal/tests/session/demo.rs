@@ -1,23 +1,43 @@
 //! The demo, whole: on SQLite, on a private Postgres, and stopped in the middle.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Ended, Session};
 
-fn demo(session: &Session, arguments: &[&str]) -> std::process::Command {
+fn demo(session: &Session, arguments: &[&str]) -> Command {
     let mut command = session.bare(&[&["demo", "--rows", "4000"], arguments].concat());
-    command.env("TMPDIR", session.path(""));
+    let place = session.path("tmp");
+    if !place.exists() {
+        std::fs::create_dir(&place).unwrap();
+        // As root the server runs as another user, who needs a way there and may not remove what is not its own.
+        let allow = |path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        allow(&place, 0o1777);
+        allow(&session.path(""), 0o711);
+    }
+    command.env("TMPDIR", place);
     command
 }
 
-/// What is in the session's directory besides its own key file: nothing is left behind.
+/// What is in the place for temporary files: nothing is left behind.
 fn leftovers(session: &Session) -> Vec<String> {
-    let entries = std::fs::read_dir(session.path("")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name != "key" && name != ".local").collect()
+    let entries = std::fs::read_dir(session.path("tmp")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Waits for the end of a demo; whatever was seen in the place for temporary files meanwhile.
+fn watched(session: &Session, mut child: Child) -> (Ended, Vec<String>) {
+    let mut seen = Vec::new();
+    while child.try_wait().unwrap().is_none() {
+        seen.extend(leftovers(session));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    (Ended::of(child.wait_with_output().unwrap()), seen)
 }
 
 #[track_caller]
@@ -55,8 +75,14 @@ fn on_sqlite() {
 #[test]
 fn on_postgres() {
     let session = Session::without_vault();
-    let ended = Ended::of(demo(&session, &["--json"]).output().unwrap());
+    let (ended, seen) = watched(&session, demo(&session, &["--json"]).spawn().unwrap());
     check(ended, "postgres");
+    for prefix in ["reseal-pg-", "reseal-demo-"] {
+        assert!(
+            seen.iter().any(|name| name.starts_with(prefix)),
+            "no {prefix} where it is looked for: {seen:?}"
+        );
+    }
     assert_eq!(leftovers(&session), Vec::<String>::new());
 }
 
@@ -71,4 +97,20 @@ fn stopped_by_ctrl_c_it_leaves_nothing_behind() {
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert_eq!(leftovers(&session), Vec::<String>::new());
+}
+
+#[test]
+fn killed_it_leaves_nothing_behind() {
+    let session = Session::without_vault();
+    let mut child = demo(&session, &["--sqlite"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("columns loaded")));
+    assert!(!leftovers(&session).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !leftovers(&session).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", leftovers(&session));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
