@@ -1,6 +1,6 @@
 //! Every exit code of the vault commands, reached.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -64,7 +64,9 @@ fn interrupted_and_terminated() {
     let session = Session::new();
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let child = session.spawn(&["--passphrase-command", "touch started; sleep 5", "list"]);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !session.path("started").exists() {
+            assert!(Instant::now() < deadline, "the command does not start");
             std::thread::sleep(Duration::from_millis(5));
         }
         std::fs::remove_file(session.path("started")).unwrap();
