@@ -12,7 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::anchor::{self, Anchor};
 use crate::audit::{self, Event};
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::file::{self, Draft};
 use crate::record::Keys;
 use crate::schema;
@@ -64,7 +64,7 @@ impl Vault {
     pub fn backup_create(&mut self, to: &Path) -> Result<BackupReport, VaultError> {
         let to = file::resolve(to)?;
         if to.symlink_metadata().is_ok() {
-            return Err(VaultError::Exists { what: "file", name: to.display().to_string() });
+            return Err(VaultError::Exists { what: Thing::File, name: to.display().to_string() });
         }
         self.record_event(Event::intent("backup").of(to.display()))?;
         let draft = Draft::beside(&to, self.random())?;
@@ -83,9 +83,9 @@ impl LockedVault {
     ///
     /// # Errors
     ///
-    /// Those of [`find`](Self::find); a backup may belong to anyone and stand anywhere.
+    /// [`VaultError::NoBackup`], else those of [`find`](Self::find); a backup may belong to anyone and stand anywhere.
     pub fn find_backup(path: &Path, options: OpenOptions) -> Result<Self, VaultError> {
-        let path = file::check_regular(path)?;
+        let path = file::check_backup(path)?;
         let connection = schema::connect_read_only(&path, options.busy_timeout)?;
         Self::over(path, connection, options)
     }
@@ -130,7 +130,7 @@ pub fn restore(
     let to = file::resolve(to)?;
     let draft = Draft::beside(&to, &*options.random)?;
     let busy_timeout = options.busy_timeout;
-    let source = schema::connect_read_only(&file::check_regular(from)?, busy_timeout)?;
+    let source = schema::connect_read_only(&file::check_backup(from)?, busy_timeout)?;
     let mut copy = schema::connect(draft.path(), busy_timeout)?;
     copy_pages(&source, &mut copy, busy_timeout)?;
     drop((source, copy));

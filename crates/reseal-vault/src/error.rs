@@ -1,5 +1,6 @@
 //! What can go wrong with a vault, and the class that decides what a caller does about it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use reseal_crypto::kdf::KdfError;
@@ -27,6 +28,46 @@ pub enum ErrorKind {
     Other,
 }
 
+/// What a vault, or the directory it is in, does not hold or holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Thing {
+    /// A secret.
+    Secret,
+    /// A secret that was deleted and can be undeleted.
+    DeletedSecret,
+    /// A version of a secret, by number or label.
+    Version,
+    /// A version that waits to become current.
+    PendingVersion,
+    /// The value of a version that was destroyed.
+    DestroyedValue,
+    /// A key slot.
+    KeySlot,
+    /// A record of something that is under way.
+    JournalRecord,
+    /// A file.
+    File,
+    /// The agent of a vault.
+    Agent,
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "secret",
+            Self::DeletedSecret => "deleted secret",
+            Self::Version => "version",
+            Self::PendingVersion => "pending version of",
+            Self::DestroyedValue => "value any more of the destroyed",
+            Self::KeySlot => "key slot",
+            Self::JournalRecord => "journal record",
+            Self::File => "file",
+            Self::Agent => "agent of vault",
+        })
+    }
+}
+
 /// What can go wrong with a vault. Messages name secrets and files, never values.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,11 +75,20 @@ pub enum VaultError {
     /// There is no file of this name.
     #[error("there is no vault at {}", .0.display())]
     NoVault(PathBuf),
+    /// There is no backup of this name.
+    #[error("there is no backup at {}", .0.display())]
+    NoBackup(PathBuf),
+    /// The directory that a file was to be made in is not there.
+    #[error("the directory {} does not exist", .0.display())]
+    NoDirectory(PathBuf),
+    /// The secret was deleted; undeleting brings it back.
+    #[error("the secret `{0}` is deleted")]
+    Deleted(String),
     /// The vault holds no such thing.
     #[error("the vault holds no {what} `{name}`")]
     NotFound {
-        /// What was looked for: secret, version, label, key slot, journal record.
-        what: &'static str,
+        /// What was looked for.
+        what: Thing,
         /// Its name.
         name: String,
     },
@@ -82,8 +132,8 @@ pub enum VaultError {
     /// The name is taken.
     #[error("there already is a {what} `{name}`")]
     Exists {
-        /// What there is: vault, secret, pending version, key slot.
-        what: &'static str,
+        /// What there is.
+        what: Thing,
         /// Its name.
         name: String,
     },
@@ -126,7 +176,11 @@ impl VaultError {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoVault(_) | Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NoVault(_)
+            | Self::NoBackup(_)
+            | Self::NoDirectory(_)
+            | Self::Deleted(_)
+            | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Locked(_) => ErrorKind::Locked,
             Self::Busy => ErrorKind::Busy,
             Self::NotAVault { .. } | Self::Tampered(_) | Self::RolledBack { .. } => ErrorKind::Integrity,
@@ -144,7 +198,7 @@ impl VaultError {
         move |source| Self::Io { action, path, source }
     }
 
-    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
+    pub(crate) fn not_found(what: Thing, name: impl ToString) -> Self {
         Self::NotFound { what, name: name.to_string() }
     }
 

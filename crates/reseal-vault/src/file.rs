@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use reseal_crypto::Random;
 
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 
 /// What SQLite may put beside a database.
 const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
@@ -38,15 +38,20 @@ pub(crate) fn check_existing(path: &Path) -> Result<PathBuf, VaultError> {
 ///
 /// # Errors
 ///
-/// [`VaultError::NoVault`], [`VaultError::UnsafeFile`].
-pub(crate) fn check_regular(path: &Path) -> Result<PathBuf, VaultError> {
-    let path = directory_of(path)?.1;
-    regular(&path)?;
-    Ok(path)
+/// [`VaultError::NoBackup`] if there is none, [`VaultError::UnsafeFile`].
+pub(crate) fn check_backup(path: &Path) -> Result<PathBuf, VaultError> {
+    let found = directory_of(path).and_then(|(_, path)| regular(&path).map(|_| path));
+    found.map_err(|error| match error {
+        VaultError::NoVault(_) | VaultError::NoDirectory(_) => VaultError::NoBackup(path.to_owned()),
+        other => other,
+    })
 }
 
 fn regular(path: &Path) -> Result<fs::Metadata, VaultError> {
-    let metadata = fs::symlink_metadata(path).map_err(not_found(path))?;
+    let metadata = fs::symlink_metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => VaultError::NoVault(path.to_owned()),
+        _ => VaultError::io("look at", path)(error),
+    })?;
     let unsafe_because = |reason| Err(VaultError::UnsafeFile { path: path.to_owned(), reason });
     if metadata.is_symlink() {
         return unsafe_because("is a symbolic link");
@@ -54,19 +59,11 @@ fn regular(path: &Path) -> Result<fs::Metadata, VaultError> {
     if metadata.is_file() { Ok(metadata) } else { unsafe_because("is not a regular file") }
 }
 
-fn not_found(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
-    let path = path.to_owned();
-    move |error| match error.kind() {
-        std::io::ErrorKind::NotFound => VaultError::NoVault(path),
-        _ => VaultError::io("look at", &path)(error),
-    }
-}
-
 /// Resolves the directory of `path` and checks that strangers cannot replace files in it.
 ///
 /// # Errors
 ///
-/// [`VaultError::NoVault`] if the directory does not exist, [`VaultError::UnsafeFile`].
+/// [`VaultError::NoDirectory`], [`VaultError::UnsafeFile`].
 pub(crate) fn resolve(path: &Path) -> Result<PathBuf, VaultError> {
     let (directory, path) = directory_of(path)?;
     let mode = fs::metadata(&directory).map_err(VaultError::io("look at", &directory))?.mode();
@@ -85,7 +82,10 @@ fn directory_of(path: &Path) -> Result<(PathBuf, PathBuf), VaultError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = fs::canonicalize(parent).map_err(not_found(path))?;
+    let directory = fs::canonicalize(parent).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => VaultError::NoDirectory(parent.to_owned()),
+        _ => VaultError::io("look at", parent)(error),
+    })?;
     let path = directory.join(name);
     Ok((directory, path))
 }
@@ -143,7 +143,7 @@ impl Draft {
     /// [`VaultError::Exists`] if the name, or a side file that SQLite would take for its own, exists.
     pub(crate) fn publish(self) -> Result<PathBuf, VaultError> {
         sync(&self.path)?;
-        let taken = || VaultError::Exists { what: "file", name: self.target.display().to_string() };
+        let taken = || VaultError::Exists { what: Thing::File, name: self.target.display().to_string() };
         if side_files(&self.target).any(|side| fs::symlink_metadata(side).is_ok()) {
             return Err(taken());
         }

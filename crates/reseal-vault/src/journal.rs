@@ -9,7 +9,7 @@ use reseal_crypto::{ColumnId, SecretBytes};
 use zeroize::Zeroizing;
 
 use crate::audit::Event;
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::model::VALUE_MAX;
 use crate::record::{Keys, RecordId, RecordKind};
 use crate::vault::Vault;
@@ -90,7 +90,7 @@ impl Vault {
         self.change(|change| {
             let record = record_id(change.keys(), kind, id);
             if !change.remove(RecordKind::Journal, record)? {
-                return Err(VaultError::not_found("journal record", format!("{kind} {id}")));
+                return Err(VaultError::not_found(Thing::JournalRecord, format!("{kind} {id}")));
             }
             Ok(((), event))
         })

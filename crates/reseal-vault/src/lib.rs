@@ -37,7 +37,7 @@ pub use anchor::{Anchor, AnchorDir, NotAnAnchor};
 pub use audit::{AuditReport, AuditorKey, Event, LogEntry, Outcome, Stamp};
 pub use backup::{BackupReport, RestoreOptions, Restored, restore};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
-pub use error::{ErrorKind, VaultError};
+pub use error::{ErrorKind, Thing, VaultError};
 pub use generate::{UnknownFormat, ValueFormat, ValueSize, generate};
 pub use journal::JournalRecord;
 pub use model::{

@@ -8,7 +8,7 @@
 //! A destroyed version loses its data key and its value for good; its number, dates and public commitment stay.
 
 use crate::audit::Event;
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::model::{Attributes, SecretKind, VersionSelector, VersionState};
 use crate::name::SecretName;
 use crate::record::RecordKind;
@@ -164,7 +164,7 @@ impl Vault {
         self.change(|change| {
             let mut secret = change.view.live_secret(from)?;
             if change.view.secret(to)?.is_some() {
-                return Err(VaultError::Exists { what: "secret", name: to.to_string() });
+                return Err(VaultError::Exists { what: Thing::Secret, name: to.to_string() });
             }
             let old_id = secret_record_id(change.keys(), from);
             change.remove(RecordKind::Secret, old_id)?;

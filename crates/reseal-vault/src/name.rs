@@ -17,12 +17,11 @@ pub const NAME_MAX: usize = 200;
 pub struct SecretName(String);
 
 /// Why a text cannot be the name of a secret.
+///
+/// Nothing of the text is repeated: a mistyped command may bring anything here, also a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a name for a secret: {reason}")]
-pub struct NameError {
-    name: String,
-    reason: &'static str,
-}
+#[error("this is not a name for a secret: {0}")]
+pub struct NameError(String);
 
 impl SecretName {
     /// The name as text.
@@ -42,32 +41,38 @@ impl FromStr for SecretName {
     fn from_str(name: &str) -> Result<Self, NameError> {
         match refusal(name) {
             None => Ok(Self(name.to_owned())),
-            // A mistyped command may bring anything here, also a value, so only a short start of it is repeated.
-            Some(reason) => Err(NameError { name: name.chars().take(20).collect(), reason }),
+            Some(reason) => Err(NameError(reason)),
         }
     }
 }
 
-fn refusal(name: &str) -> Option<&'static str> {
+fn refusal(name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some("it is empty");
+        return Some("it is empty".to_owned());
     }
     if name.len() > NAME_MAX {
-        return Some("it is longer than 200 bytes");
+        return Some(format!("it is longer than {NAME_MAX} bytes"));
     }
-    name.split('/').find_map(segment_refusal)
+    let mut begins = true;
+    for (number, c) in (1..).zip(name.chars()) {
+        let legal = c.is_ascii_alphanumeric() || c == '_' || (!begins && "./-@".contains(c));
+        if !legal {
+            let place = if begins { ", where a segment begins," } else { "" };
+            return Some(format!("character {number}{place} is {}", class(c)));
+        }
+        begins = c == '/';
+    }
+    begins.then(|| "its last segment is empty".to_owned())
 }
 
-fn segment_refusal(segment: &str) -> Option<&'static str> {
-    let Some(first) = segment.bytes().next() else {
-        return Some("a segment between `/` is empty");
-    };
-    if !(first.is_ascii_alphanumeric() || first == b'_') {
-        return Some("a segment begins with something else than a letter, a digit or `_`");
+/// What sort of character it is, without saying which.
+fn class(c: char) -> &'static str {
+    match c {
+        ' ' => "a space",
+        c if c.is_control() => "a control character",
+        c if !c.is_ascii() => "outside of ASCII",
+        _ => "punctuation",
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
-    (!segment.bytes().all(legal))
-        .then_some("it has something else than letters, digits, `.`, `_`, `-`, `@` and `/`")
 }
 
 impl TryFrom<String> for SecretName {
@@ -180,9 +185,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_is_not_repeated_whole() {
-        let error = "pa$$word that was pasted into the wrong place".parse::<SecretName>().unwrap_err();
-        assert!(!error.to_string().contains("wrong place"), "{error}");
+    fn nothing_of_a_refused_name_is_repeated() {
+        for (canary, says) in [
+            ("S3cr3t!pw", "character 7 is punctuation"),
+            ("pa ssword", "character 3 is a space"),
+            ("a/-canary", "character 3, where a segment begins, is punctuation"),
+            ("caf\u{e9}", "character 4 is outside of ASCII"),
+            ("canary/", "its last segment is empty"),
+        ] {
+            let error = format!("{:?}", canary.parse::<SecretName>().unwrap_err());
+            assert!(error.contains(says), "{error}");
+            let parts = canary.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| part.len() > 2);
+            for part in parts {
+                assert!(!error.contains(part), "{error}");
+            }
+        }
     }
 
     #[test]

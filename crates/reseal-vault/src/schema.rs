@@ -70,7 +70,7 @@ pub(crate) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection,
     Ok(connection)
 }
 
-/// Opens a database file that is only to be read. The file was checked by [`file::check_regular`].
+/// Opens a database file that is only to be read. The file was checked by [`file::check_backup`].
 pub(crate) fn connect_read_only(path: &Path, busy_timeout: Duration) -> Result<Connection, VaultError> {
     connect_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy_timeout)
 }

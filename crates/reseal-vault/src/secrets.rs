@@ -4,7 +4,7 @@ use reseal_crypto::{ColumnKey, Commitment, KeyHandle, KeyRef, SecretBytes};
 
 use crate::audit::Event;
 use crate::clock::Timestamp;
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::model::{
     Expect, Label, Labels, NewVersion, SECRETS_MAX, Secret, SecretInfo, SecretKind, VALUE_MAX, VersionInfo,
     VersionSelector, VersionState,
@@ -21,8 +21,8 @@ impl Vault {
     /// # Errors
     ///
     /// [`VaultError::VersionConflict`] and [`VaultError::Exists`] if something else is there than expected, also a
-    /// pending version where another is to be pending; [`VaultError::Refused`] for a value that is too long or no key,
-    /// for a key that the vault holds already, and above 100,000 secrets.
+    /// pending version where another is to be pending; [`VaultError::Refused`] for a value that is too long, empty
+    /// (kind `file` may be) or no key, for a key that the vault holds already, and above 100,000 secrets.
     pub fn put(&mut self, name: &SecretName, new: NewVersion) -> Result<u64, VaultError> {
         let now = self.now();
         self.change(|change| {
@@ -227,6 +227,10 @@ fn check_value(kind: SecretKind, value: &SecretBytes) -> Result<Option<Commitmen
             value.len()
         )));
     }
+    // What was to write the value failed and wrote nothing, more often than not; a file may well be empty.
+    if value.is_empty() && kind != SecretKind::File {
+        return Err(VaultError::refused("the value is empty; only one of kind `file` may be"));
+    }
     if kind != SecretKind::Key {
         return Ok(None);
     }
@@ -241,17 +245,17 @@ fn existing(secret: SecretRecord, new: &NewVersion) -> Result<SecretRecord, Vaul
     let exists = |what| VaultError::Exists { what, name: secret.name.to_string() };
     let found = secret.labels.current.unwrap_or(0);
     match new.expect {
-        Expect::CreateOnly => return Err(exists("secret")),
+        Expect::CreateOnly => return Err(exists(Thing::Secret)),
         Expect::IfVersion(expected) if expected != found => {
             return Err(VaultError::VersionConflict { name: secret.name.to_string(), expected, found });
         }
         _ => {}
     }
     if secret.deleted.is_some() {
-        return Err(exists("deleted secret (`undelete` it first)"));
+        return Err(exists(Thing::DeletedSecret));
     }
     if new.pending && secret.labels.pending.is_some() {
-        return Err(exists("pending version of"));
+        return Err(exists(Thing::PendingVersion));
     }
     Ok(secret)
 }
@@ -311,7 +315,7 @@ pub(crate) fn select(secret: &SecretRecord, selector: VersionSelector) -> Result
         VersionSelector::Label(label) => label,
     };
     let labelled = secret.labels.get(label);
-    labelled.ok_or_else(|| VaultError::not_found("version", format!("{} labelled {label}", secret.name)))
+    labelled.ok_or_else(|| VaultError::not_found(Thing::Version, format!("{} labelled {label}", secret.name)))
 }
 
 fn release(

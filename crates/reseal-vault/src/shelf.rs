@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::model::{Attributes, Labels, SecretInfo, SecretKind, VersionInfo, VersionState};
 use crate::name::SecretName;
 use crate::record::{Keys, Place, RecordId, RecordKind};
@@ -135,14 +135,14 @@ impl View<'_> {
     pub(crate) fn live_secret(&mut self, name: &SecretName) -> Result<SecretRecord, VaultError> {
         let secret = self.any_secret(name)?;
         if secret.deleted.is_some() {
-            return Err(VaultError::not_found("secret (it is deleted; `undelete` brings it back)", name));
+            return Err(VaultError::Deleted(name.to_string()));
         }
         Ok(secret)
     }
 
     /// The secret of this name, deleted or not.
     pub(crate) fn any_secret(&mut self, name: &SecretName) -> Result<SecretRecord, VaultError> {
-        self.secret(name)?.ok_or_else(|| VaultError::not_found("secret", name))
+        self.secret(name)?.ok_or_else(|| VaultError::not_found(Thing::Secret, name))
     }
 
     pub(crate) fn version(
@@ -152,7 +152,7 @@ impl View<'_> {
     ) -> Result<VersionRecord, VaultError> {
         let id = version_record_id(self.keys, secret, number);
         let Some(json) = self.get(RecordKind::Version, id)? else {
-            return Err(VaultError::not_found("version", format!("{} version {number}", secret.name)));
+            return Err(VaultError::not_found(Thing::Version, format!("{} version {number}", secret.name)));
         };
         parse(&json)
     }
@@ -169,7 +169,7 @@ impl View<'_> {
         let id = value_record_id(self.keys, secret, version.number);
         let Some(wrapped) = &version.data_key else {
             let gone = format!("{} version {}", secret.name, version.number);
-            return Err(VaultError::not_found("value any more of the destroyed", gone));
+            return Err(VaultError::not_found(Thing::DestroyedValue, gone));
         };
         let changed = || VaultError::tampered("a value does not authenticate");
         let data_key = self.keys.bound(Place::DataKey(id)).open(&wrapped.0).ok_or_else(changed)?;

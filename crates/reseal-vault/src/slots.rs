@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Event;
 use crate::clock::Timestamp;
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::record::{Keys, Place};
 use crate::schema;
 use crate::store::{Change, View};
@@ -226,7 +226,7 @@ impl Vault {
         self.change(|change| {
             let held = verified(&change.view)?;
             if held.iter().any(|(_, info)| info.name == name) {
-                return Err(VaultError::Exists { what: "key slot", name: name.to_owned() });
+                return Err(VaultError::Exists { what: Thing::KeySlot, name: name.to_owned() });
             }
             if held.len() >= SLOTS_MAX {
                 return Err(VaultError::refused("a vault has at most 8 key slots: remove one first"));
@@ -247,7 +247,7 @@ impl Vault {
             let held = verified(&change.view)?;
             let named: Vec<_> = held.iter().filter(|(_, info)| info.name == name).collect();
             if named.is_empty() {
-                return Err(VaultError::not_found("key slot", name));
+                return Err(VaultError::not_found(Thing::KeySlot, name));
             }
             if held.len() == named.len() {
                 return Err(VaultError::refused(
@@ -274,7 +274,7 @@ impl Vault {
         self.change(|change| {
             let held = verified(&change.view)?;
             if !held.iter().any(|(_, info)| info.name == name) {
-                return Err(VaultError::not_found("key slot", name));
+                return Err(VaultError::not_found(Thing::KeySlot, name));
             }
             if held.len() >= SLOTS_MAX {
                 return Err(VaultError::refused(

@@ -15,7 +15,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::anchor::{self, Anchor, AnchorDir};
 use crate::audit::{AuditorKey, ChainKey, Event, Stamp};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::record::Keys;
 use crate::recovery::RecoveryCode;
 use crate::slots::{self, SlotInfo, StoredSlot};
@@ -161,7 +161,10 @@ impl LockedVault {
     /// [`VaultError::NoVault`], [`VaultError::UnsafeFile`], [`VaultError::NotAVault`], [`VaultError::Tampered`],
     /// [`VaultError::Busy`].
     pub fn find(path: &Path, options: OpenOptions) -> Result<Self, VaultError> {
-        let path = file::resolve(path)?;
+        let path = file::resolve(path).map_err(|error| match error {
+            VaultError::NoDirectory(_) => VaultError::NoVault(path.to_owned()),
+            other => other,
+        })?;
         let connection = schema::open(&path, options.busy_timeout)?;
         Self::over(path, connection, options)
     }
@@ -282,7 +285,7 @@ impl Vault {
         check_new_slots(&slots, recovery_code)?;
         let path = file::resolve(path)?;
         if path.symlink_metadata().is_ok() {
-            return Err(VaultError::Exists { what: "file", name: path.display().to_string() });
+            return Err(VaultError::Exists { what: Thing::File, name: path.display().to_string() });
         }
         let random = &*open.random;
         let mut id = [0; 16];
@@ -419,7 +422,7 @@ fn check_new_slots(new: &[NewSlot], recovery_code: bool) -> Result<(), VaultErro
     names.extend(recovery_code.then_some(RECOVERY_SLOT));
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(VaultError::Exists { what: "key slot", name: twice[0].to_owned() });
+        return Err(VaultError::Exists { what: Thing::KeySlot, name: twice[0].to_owned() });
     }
     let count = names.len();
     if count == 0 || count > SLOTS_MAX {

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
+use reseal_vault::agent::harden_process;
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -24,7 +25,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Sets the invocation up: directory, log, signals.
+    /// Sets the invocation up: directory, log, hardening, signals.
     ///
     /// # Errors
     ///
@@ -37,6 +38,10 @@ impl App {
         }
         global.opener()?;
         crate::log::start(global.verbose);
+        // Before any key is there: every command may come to hold one.
+        if let Err(error) = harden_process() {
+            tracing::warn!(%error, "debuggers and core dumps are not kept away");
+        }
         let ui = Ui::new(global.json, global.quiet);
         Ok(Self { ui, signals: Signals::listen()?, global })
     }

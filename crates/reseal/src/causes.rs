@@ -3,7 +3,7 @@
 use reseal_engine::{EngineError, ErrorKind as EngineKind};
 use reseal_rotate::plan::PlanError;
 use reseal_rotate::{ErrorKind as RotateKind, RotateError};
-use reseal_vault::{ErrorKind, NameError, VaultError};
+use reseal_vault::{ErrorKind, NameError, Thing, VaultError};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -30,8 +30,10 @@ impl From<VaultError> for Failure {
 fn vault_hint(error: &VaultError) -> Option<&'static str> {
     let hint = match error {
         VaultError::NoVault(_) => "make one with `reseal init`, or name it with --vault",
-        VaultError::NotFound { what: "secret", .. } => "`reseal list` shows what there is",
-        VaultError::NotFound { what: "key slot", .. } => "`reseal key list` shows what there is",
+        VaultError::NoDirectory(_) => "make it, or mount what belongs there; then repeat the command",
+        VaultError::Deleted(_) => "`reseal undelete NAME` brings it back",
+        VaultError::NotFound { what: Thing::Secret, .. } => "`reseal list` shows what there is",
+        VaultError::NotFound { what: Thing::KeySlot, .. } => "`reseal key list` shows what there is",
         VaultError::NotFound { .. } => "`reseal history NAME` shows the versions and their labels",
         VaultError::Locked(_) => "a recovery code is accepted wherever a passphrase is",
         VaultError::Busy => "wait for the other command to end, then repeat this one",
@@ -44,8 +46,11 @@ fn vault_hint(error: &VaultError) -> Option<&'static str> {
         VaultError::VersionConflict { .. } => {
             "someone else stored a version: look with `reseal history NAME`"
         }
-        VaultError::Exists { what: "pending version", .. } => {
-            "finish what it was made for first, for example with `reseal reencrypt run`"
+        VaultError::Exists { what: Thing::PendingVersion, .. } => {
+            "finish what it was made for, for example with `reseal reencrypt run`, or drop it with `reseal discard NAME`"
+        }
+        VaultError::Exists { what: Thing::DeletedSecret, .. } => {
+            "`reseal undelete NAME` brings it back; another version may follow then"
         }
         _ => return None,
     };

@@ -25,12 +25,14 @@ pub(crate) struct Failure {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// Whoever would be told ended the command.
+    silent: bool,
 }
 
 impl Failure {
     /// A failure with its heading: lower case, no full stop.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None, silent: false }
     }
 
     /// A failure whose heading is `error` and whose causes are the sources of `error`.
@@ -73,8 +75,16 @@ impl Failure {
         self.exit
     }
 
+    /// The end of the command because a person pressed Ctrl-C at a prompt: they know.
+    pub(crate) fn interrupted() -> Self {
+        Self { silent: true, ..Self::new(Exit::Interrupted, "interrupted") }
+    }
+
     /// Tells it on stderr, as words or as one JSON object.
     pub(crate) fn report(&self, as_json: bool) {
+        if self.silent {
+            return;
+        }
         let mut err = stderr().lock();
         // A closed stderr leaves the exit code to tell it.
         let _ = if as_json { writeln!(err, "{}", self.to_json()) } else { self.write_words(&mut err) };
@@ -104,6 +114,18 @@ impl Failure {
 
     fn to_json(&self) -> Value {
         json!({ "schema_version": SCHEMA_VERSION, "error": self.object() })
+    }
+
+    /// The failure that another process of ours told by [`report`](Self::report) as JSON, if this line is one.
+    pub(crate) fn from_json(line: &str) -> Option<Self> {
+        let object: Value = serde_json::from_str(line).ok()?;
+        let error = object.get("error")?;
+        let code = error["code"].as_u64()?;
+        let exit = Exit::ALL.into_iter().find(|exit| u64::from(exit.number()) == code)?;
+        let texts = error["causes"].as_array().into_iter().flatten();
+        let causes = texts.filter_map(Value::as_str).map(str::to_owned).collect();
+        let hint = error["hint"].as_str().map(str::to_owned);
+        Some(Self { causes, hint, ..Self::new(exit, error["message"].as_str()?) })
     }
 
     fn add_sources(&mut self, error: &(dyn Error + 'static)) {

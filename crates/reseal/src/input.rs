@@ -44,7 +44,14 @@ impl Asker {
             return Err(Failure::new(Exit::Usage, format!("no terminal to ask for: {prompt}")));
         }
         let config = ConfigBuilder::new().build();
-        let typed = rpassword::prompt_password_with_config(format!("{prompt}: "), config)?;
+        let typed =
+            rpassword::prompt_password_with_config(format!("{prompt}: "), config).map_err(|error| {
+                match error.kind() {
+                    // Ctrl-C: the signal is on its way as well, and whichever comes first ends the command alike.
+                    io::ErrorKind::Interrupted => Failure::interrupted(),
+                    _ => Failure::from(error),
+                }
+            })?;
         Ok(SecretBytes::new(typed.into_bytes()))
     }
 
@@ -85,19 +92,45 @@ impl Asker {
     }
 }
 
-/// Checks that no value stands on the command line.
+/// Checks that no value stands on the command line, and that value and passphrase come from different places.
 ///
 /// # Errors
 ///
-/// One does.
-pub(crate) fn check_value_args(args: &ValueArgs) -> Outcome<()> {
-    match args.stdin.as_deref() {
-        None | Some("-") => Ok(()),
-        // The text itself stays unsaid: it may be the value.
-        Some(_) => Err(Failure::new(Exit::Usage, "a value does not belong on the command line").hint(
+/// One does, or they do not.
+pub(crate) fn check_value_args(args: &ValueArgs, opener: Option<&Opener>) -> Outcome<()> {
+    // The text itself stays unsaid: it may be the value.
+    if args.stdin.as_deref().is_some_and(|text| text != "-") {
+        return Err(Failure::new(Exit::Usage, "a value does not belong on the command line").hint(
             "it is in the shell's history now: change it, and give the new one by prompt, `-`, --value-file or --value-fd",
-        )),
+        ));
     }
+    let value = match (&args.stdin, &args.value_file, args.value_fd) {
+        (Some(_), _, _) => Some(0),
+        (None, Some(path), _) => descriptor_of(path),
+        (None, None, number) => number,
+    };
+    let passphrase = match opener {
+        Some(Opener::PassphraseFd(number)) => Some(*number),
+        Some(Opener::PassphraseFile(path) | Opener::KeyFile(path)) => descriptor_of(path),
+        Some(Opener::PassphraseCommand(_)) | None => None,
+    };
+    match (value, passphrase) {
+        (Some(one), Some(other)) if one == other => Err(Failure::new(
+            Exit::Usage,
+            format!("value and passphrase are both to be read from descriptor {one}"),
+        )
+        .hint("give one of them another way, for example --passphrase-fd 3 3< FILE")),
+        _ => Ok(()),
+    }
+}
+
+/// The descriptor that a name such as /dev/stdin or /dev/fd/3 stands for.
+fn descriptor_of(path: &Path) -> Option<u32> {
+    let path = path.to_str()?;
+    if path == "/dev/stdin" {
+        return Some(0);
+    }
+    ["/dev/fd/", "/proc/self/fd/"].into_iter().find_map(|prefix| path.strip_prefix(prefix)?.parse().ok())
 }
 
 /// Reads the value of `put`.
@@ -198,8 +231,11 @@ fn without_newline(bytes: SecretBytes) -> SecretBytes {
 
 fn run_for_output(command: &str) -> Outcome<SecretBytes> {
     let failed = |why: String| Failure::new(Exit::Locked, format!("the passphrase command failed: {why}"));
+    // A person may answer the command; a pipe holds the value that comes after, and `ssh` would drink it up.
+    let stdin = if io::stdin().is_terminal() { Stdio::inherit() } else { Stdio::null() };
     let mut child = Command::new("sh")
         .args(["-c", command])
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(error.to_string()))?;

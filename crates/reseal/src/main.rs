@@ -9,6 +9,8 @@ mod exit;
 mod failure;
 mod input;
 mod log;
+mod managed;
+mod new_file;
 mod open;
 mod parse;
 mod signals;

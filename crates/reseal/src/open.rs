@@ -1,16 +1,15 @@
 //! Which vault is meant, and the ways to open it: named on the command line, by an agent, or asked for.
 
-use std::fs::{self, OpenOptions as FileOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use reseal_crypto::slot::Opener as VaultOpener;
 use reseal_crypto::{Passphrase, SecretBytes, text};
 use reseal_rotate::plan::Plan;
-use reseal_vault::agent::harden_process;
 use reseal_vault::{
-    AnchorDir, ErrorKind, LockedVault, OpenOptions, Operator, RecoveryCode, UnlockedKey, Vault, VaultError,
+    AnchorDir, ErrorKind, LockedVault, OpenOptions, Operator, RecoveryCode, RecoveryCodeError, UnlockedKey,
+    Vault, VaultError,
 };
 
 use crate::app::{App, user_directory};
@@ -27,13 +26,12 @@ impl App {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is wrong.
+    /// It cannot be read, is wrong, or was found where others could have put it.
     pub(crate) fn plan(&self) -> Outcome<Option<Plan>> {
-        let path = match &self.global.config {
-            Some(path) => Some(path.clone()),
-            None => Plan::find(&std::env::current_dir()?),
-        };
-        path.map(|path| Plan::load(&path)).transpose().map_err(Failure::from)
+        match &self.global.config {
+            Some(path) => Ok(Some(Plan::load(path)?)),
+            None => Ok(Plan::discover(&std::env::current_dir()?)?),
+        }
     }
 
     /// The plan file, which this command cannot do without.
@@ -93,9 +91,6 @@ impl App {
     /// There is none, or nothing opens it.
     pub(crate) fn vault_with(&self, options: OpenOptions) -> Outcome<Vault> {
         let path = self.vault_path()?;
-        if let Err(error) = harden_process() {
-            tracing::warn!(%error, "debuggers and core dumps are not kept away");
-        }
         let locked = LockedVault::find(&path, options)?;
         let key = self.key_of(&locked, &path)?;
         Ok(locked.unlock(key)?)
@@ -135,9 +130,9 @@ impl App {
         mut open: impl FnMut(&VaultOpener) -> Result<(), VaultError>,
     ) -> Outcome<VaultOpener> {
         if let Some(named) = self.global.opener()? {
-            let opener = vault_opener(&named)?;
-            open(&opener)?;
-            return Ok(opener);
+            let key = vault_opener(&named)?;
+            open(&key.opener).map_err(|error| key.explain(error))?;
+            return Ok(key.opener);
         }
         let asker = self.asker();
         if !asker.can_ask() {
@@ -147,15 +142,58 @@ impl App {
         }
         for left in (0..TRIES).rev() {
             let typed = asker.secret(&format!("Passphrase of {}", path.display()))?;
-            let opener = opener_of_passphrase(input::passphrase(typed)?);
-            match open(&opener) {
-                Ok(()) => return Ok(opener),
-                Err(error) if error.kind() == ErrorKind::Locked && left > 0 => self.ui.warn(error),
-                Err(error) => return Err(error.into()),
+            let key = OpeningKey::typed(input::passphrase(typed)?);
+            match open(&key.opener) {
+                Ok(()) => return Ok(key.opener),
+                Err(error) if error.kind() == ErrorKind::Locked && left > 0 => {
+                    self.ui.warn(error);
+                    key.misread.into_iter().for_each(|misread| self.ui.warn(misread));
+                }
+                Err(error) => return Err(key.explain(error)),
             }
         }
         Err(Failure::new(Exit::Locked, "the vault stays locked"))
     }
+}
+
+/// What was given to open a vault.
+#[derive(Debug)]
+pub(crate) struct OpeningKey {
+    /// What it is.
+    pub(crate) opener: VaultOpener,
+    /// What is wrong with it, if it was meant to be a recovery code.
+    misread: Option<RecoveryCodeError>,
+}
+
+impl OpeningKey {
+    /// A recovery code is accepted wherever a passphrase is: its checksum tells it apart.
+    fn typed(passphrase: Passphrase) -> Self {
+        // EXPOSE: parsed in place; a recovery code has a type of its own.
+        let parsed =
+            std::str::from_utf8(passphrase.expose()).ok().map(|typed| (typed, RecoveryCode::parse(typed)));
+        let misread = match parsed {
+            Some((_, Ok(code))) => return Self { opener: code.opener(), misread: None },
+            Some((typed, Err(error))) if looks_like_a_code(typed) => Some(error),
+            _ => None,
+        };
+        Self { opener: VaultOpener::Passphrase(passphrase), misread }
+    }
+
+    /// A vault that did not open, and what may be wrong with the code.
+    fn explain(&self, error: VaultError) -> Failure {
+        let is_locked = error.kind() == ErrorKind::Locked;
+        let misread = self.misread.filter(|_| is_locked).map(|misread| misread.to_string());
+        Failure::from(error).because(misread)
+    }
+}
+
+/// Whether someone who typed this had a recovery code before them: its length and its hyphens, more or less.
+fn looks_like_a_code(typed: &str) -> bool {
+    let groups: Vec<_> = typed.trim().split(['-', ' ']).collect();
+    (6..=10).contains(&groups.len())
+        && groups
+            .iter()
+            .all(|group| (5..=9).contains(&group.len()) && group.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// What opens a vault, from what the command line names.
@@ -163,20 +201,12 @@ impl App {
 /// # Errors
 ///
 /// The source cannot be read, or a key file is none.
-pub(crate) fn vault_opener(opener: &Opener) -> Outcome<VaultOpener> {
+pub(crate) fn vault_opener(opener: &Opener) -> Outcome<OpeningKey> {
     match (input::read_passphrase(opener)?, opener) {
-        (Some(passphrase), _) => Ok(opener_of_passphrase(passphrase)),
-        (None, Opener::KeyFile(path)) => key_file_opener(path),
+        (Some(passphrase), _) => Ok(OpeningKey::typed(passphrase)),
+        (None, Opener::KeyFile(path)) => Ok(OpeningKey { opener: key_file_opener(path)?, misread: None }),
         (None, _) => Err(Failure::new(Exit::Usage, "no passphrase")),
     }
-}
-
-/// A recovery code is accepted wherever a passphrase is: its checksum tells it apart.
-fn opener_of_passphrase(passphrase: Passphrase) -> VaultOpener {
-    // EXPOSE: parsed in place; a recovery code has a type of its own.
-    let code =
-        std::str::from_utf8(passphrase.expose()).ok().and_then(|typed| RecoveryCode::parse(typed).ok());
-    code.map_or(VaultOpener::Passphrase(passphrase), |code| code.opener())
 }
 
 /// What a key file opens: 32 bytes, or their 43 characters of base64url.
@@ -208,25 +238,6 @@ pub(crate) fn make_parent(path: &Path) -> Outcome<()> {
     }
 }
 
-/// Writes something secret to a new file that only this user can read; durable when it returns.
-///
-/// # Errors
-///
-/// The file exists, or cannot be written.
-pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Outcome<()> {
-    let write = || {
-        let mut file = FileOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Refused, format!("{} exists already", path.display())).hint("name a new file")
-        }
-        _ => Failure::from(error).while_doing(format!("cannot write {}", path.display())),
-    })
-}
-
 /// Who runs this command, for the audit log.
 fn operator() -> Operator {
     let uid = rustix::process::getuid().as_raw();
@@ -245,7 +256,25 @@ fn user_name(users: &str, uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use reseal_crypto::random::OsRandom;
+
     use super::*;
+
+    #[test]
+    fn a_mistyped_code_is_told_from_a_passphrase() {
+        let code = RecoveryCode::generate(&OsRandom).unwrap().to_text();
+        let misread = |typed: &str| {
+            let passphrase = Passphrase::new(SecretBytes::copy_from(typed.as_bytes())).unwrap();
+            OpeningKey::typed(passphrase).misread
+        };
+        assert_eq!(misread(&code), None);
+        assert_eq!(misread(&code[..code.len() - 1]), Some(RecoveryCodeError::Length(55)));
+        let swapped = format!("{}{}{}", &code[1..2], &code[..1], &code[2..]);
+        assert!(swapped == *code || misread(&swapped) == Some(RecoveryCodeError::Checksum));
+        for passphrase in ["correct horse battery staple", "x", "six words that are a pass phrase"] {
+            assert_eq!(misread(passphrase), None, "{passphrase}");
+        }
+    }
 
     #[test]
     fn users_are_found_by_number() {

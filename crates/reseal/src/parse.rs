@@ -1,7 +1,9 @@
 //! From the argument vector to a command, without ever repeating what may be a secret.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::ParseIntError;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -12,6 +14,7 @@ use crate::args::Cli;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::ui::Ui;
+use crate::units::Expected;
 
 /// Whether errors are wanted as JSON, also when the command line does not parse.
 pub(crate) fn wants_json(arguments: &[OsString]) -> bool {
@@ -28,7 +31,7 @@ pub(crate) fn command_line(arguments: Vec<OsString>) -> Outcome<Option<Cli>> {
         return Err(Failure::new(Exit::Usage, "an address with a password does not belong on the command line")
             .hint("every process can read it there: put the password into the vault and name it with `login = \"secret:…\"`"));
     }
-    match Cli::try_parse_from(arguments) {
+    match Cli::try_parse_from(&arguments) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if !error.use_stderr() => {
             Ui::new(false, false).result(Value::Null, || error.render().ansi().to_string())?;
@@ -39,13 +42,13 @@ pub(crate) fn command_line(arguments: Vec<OsString>) -> Outcome<Option<Cli>> {
             write!(err, "{}", error.render().ansi())?;
             Err(Failure::new(Exit::Usage, "no command given").hint("`reseal --help` lists the commands"))
         }
-        Err(error) => Err(usage(&error)),
+        Err(error) => Err(usage(&error, &arguments)),
     }
 }
 
-/// Says what clap says, except that unknown words and rejected values are not repeated: a value that was typed in
-/// the wrong place would end up in a log.
-fn usage(error: &clap::Error) -> Failure {
+/// Says what clap says, except that unknown words and rejected values are not repeated, only where they stand: a value
+/// that was typed in the wrong place would end up in a log.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -54,18 +57,19 @@ fn usage(error: &clap::Error) -> Failure {
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
     let message = match error.kind() {
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
-            format!("there is no option `{}`", flag_name(&argument))
+            format!("there is no such option{}", place(arguments, &argument))
         }
         ErrorKind::UnknownArgument => {
-            "one argument too many; it is not repeated here, in case it is a value".to_owned()
+            let place = place(arguments, &argument);
+            format!("one argument too many{place}; it is not repeated here, in case it is a value")
         }
-        ErrorKind::InvalidSubcommand => match text(ContextKind::InvalidSubcommand) {
-            Some(name) if is_plain_word(&name) => format!("there is no command `{name}`"),
-            _ => "there is no such command".to_owned(),
-        },
+        ErrorKind::InvalidSubcommand => {
+            let place = text(ContextKind::InvalidSubcommand).map(|name| place(arguments, &name));
+            format!("there is no such command{}", place.unwrap_or_default())
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => match text(ContextKind::ValidValue) {
             Some(valid) => format!("not a value of `{argument}`, which takes one of {valid}"),
-            None => format!("not a value of `{argument}`"),
+            None => format!("not a value of `{argument}`{}", expected(error)),
         },
         ErrorKind::MissingRequiredArgument => format!("missing: {argument}"),
         ErrorKind::MissingSubcommand => "which subcommand?".to_owned(),
@@ -93,14 +97,27 @@ fn usage(error: &clap::Error) -> Failure {
     Failure::new(Exit::Usage, message).hint(hint)
 }
 
-fn flag_name(argument: &str) -> &str {
-    let name = argument.split('=').next().unwrap_or_default();
-    // `-pSECRET` is a short option with its value.
-    if name.starts_with("--") { name } else { name.get(..2).unwrap_or("-") }
+/// Where an argument stands: ` (argument 3)`. Of options it may be a part only, without their value.
+fn place(arguments: &[OsString], wrong: &str) -> String {
+    let is_it = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument == wrong || (wrong.starts_with('-') && argument.starts_with(wrong))
+    };
+    let found = arguments.iter().skip(1).position(is_it);
+    found.map(|index| format!(" (argument {})", index + 1)).unwrap_or_default()
 }
 
-fn is_plain_word(word: &str) -> bool {
-    word.len() <= 16 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+/// What a rejected value had to be, in the words of whoever rejected it; those of others may repeat the value.
+fn expected(error: &clap::Error) -> String {
+    let Some(source) = error.source() else { return String::new() };
+    if let Some(expected) = source.downcast_ref::<Expected>() {
+        return format!(", which takes {expected}");
+    }
+    if source.is::<ParseIntError>() {
+        return ", which takes a number".to_owned();
+    }
+    let range = source.to_string().rsplit_once(" is not in ").map(|(_, range)| range.to_owned());
+    range.map(|range| format!(", which takes a number in {range}")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -127,10 +144,28 @@ mod tests {
             "reseal --kanarie=canary exit-codes",
             "reseal completions canary",
             "reseal Canary7",
+            "reseal canaries",
+            "reseal --canary7 list",
+            "reseal put a --canary7",
+            "reseal unlock --for 7canaryd",
+            "reseal reencrypt canaries",
         ] {
             let words = refused(line).to_lowercase();
-            assert!(!words.contains("canary"), "{line}: {words}");
+            assert!(!words.contains("canar"), "{line}: {words}");
         }
+        assert!(!refused("reseal init --kdf-memory 31337").contains("31337"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_place_and_by_what_it_should_be() {
+        assert!(refused("reseal --json put a --pendng").contains("no such option (argument 4)"));
+        assert!(refused("reseal put a --pendng").contains("did you mean `--pending`?"));
+        assert!(refused("reseal -q lsit").contains("no such command (argument 2)"));
+        assert!(refused("reseal unlock --for 15").contains("such as 15m"));
+        assert!(refused("reseal init --kdf-memory 5").contains("64..=2048"));
+        assert!(refused("reseal put a --value-fd x").contains("takes a number"));
+        assert!(refused("reseal delete a --reason=").contains("a reason in words"));
+        assert!(refused("reseal reencrypt run --no-backup=").contains("a reason in words"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A command that can stop at a clean place calls [`Signals::take_over`] and watches [`Signals::stopped`]. For every
 //! other command the process ends at once; the vault survives that, as it survives a crash.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -31,7 +32,7 @@ impl Signals {
         let (sender, stop) = watch::channel(false);
         let signals = Self { taken_over: Arc::default(), first: Arc::default(), stop };
         let listener = signals.clone();
-        let terminal = tcgetattr(std::io::stdin()).ok();
+        let terminal = Terminal::found();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (ready_sender, ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -71,7 +72,7 @@ impl Signals {
     async fn serve(
         self,
         sender: &watch::Sender<bool>,
-        terminal: Option<Termios>,
+        terminal: Option<Terminal>,
         ready: &std::sync::mpsc::Sender<std::io::Result<()>>,
     ) {
         let streams = (|| {
@@ -104,10 +105,25 @@ impl Signals {
     }
 }
 
+/// The terminal that prompts are asked on, as it was found; stdin may be something else.
+#[derive(Debug)]
+struct Terminal {
+    tty: File,
+    found: Termios,
+}
+
+impl Terminal {
+    fn found() -> Option<Self> {
+        let tty = File::open("/dev/tty").ok()?;
+        let found = tcgetattr(&tty).ok()?;
+        Some(Self { tty, found })
+    }
+}
+
 /// Ends the process; a prompt may have turned the echo of the terminal off.
-fn leave(exit: Exit, terminal: Option<&Termios>) -> ! {
-    if let Some(terminal) = terminal {
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, terminal);
+fn leave(exit: Exit, terminal: Option<&Terminal>) -> ! {
+    if let Some(Terminal { tty, found }) = terminal {
+        let _ = tcsetattr(tty, OptionalActions::Now, found);
     }
     std::process::exit(exit.number().into())
 }

@@ -1,14 +1,28 @@
 //! Quantities as people write and read them: durations, counts, sizes.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-/// Parses `90s`, `15m`, `8h` or `7d`.
+/// What an argument has to be. Never what it was: a value may have been typed in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected(&'static str);
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Expected {}
+
+/// Parses `90s`, `15m`, `8h` or `7d`, up to a year.
 ///
 /// # Errors
 ///
-/// A sentence that says what is accepted.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write a number and s, m, h or d, such as 15m");
+/// What is accepted.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Expected> {
+    let wrong = || Expected("a number and s, m, h or d, such as 15m, and at most a year");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,
@@ -23,7 +37,19 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     let total = number.checked_mul(seconds).filter(|total| *total <= 366 * 86_400);
-    total.map(Duration::from_secs).ok_or_else(|| format!("`{text}` is more than a year"))
+    total.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// Parses a reason for the audit log.
+///
+/// # Errors
+///
+/// What is accepted.
+pub(crate) fn parse_reason(text: &str) -> Result<String, Expected> {
+    match text.trim() {
+        "" => Err(Expected("a reason in words: it is kept in the audit log")),
+        reason => Ok(reason.to_owned()),
+    }
 }
 
 /// A count with thin grouping: `1 234 567`.

@@ -27,7 +27,9 @@ pub(crate) fn check_variable(name: &str) -> Outcome<()> {
     if first_fits && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
-    Err(Failure::new(Exit::Usage, format!("`{name}` is no name of a variable")))
+    // Not repeated: a value may have been typed in its place.
+    Err(Failure::new(Exit::Usage, "this is no name of an environment variable")
+        .hint("a variable has letters, digits and `_`, and begins with no digit"))
 }
 
 /// Base64 of RFC 4648, section 4, with padding.

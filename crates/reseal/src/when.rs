@@ -22,8 +22,8 @@ pub(crate) fn parse(text: &str) -> Outcome<Timestamp> {
         _ => text.parse::<jiff::Timestamp>(),
     };
     moment.map(|moment| Timestamp(moment.as_second())).map_err(|_| {
-        Failure::new(Exit::Usage, format!("`{text}` is no date"))
-            .hint("write 2026-01-31 or 2026-01-31T12:00:00Z")
+        // Not repeated: a value may have been typed in its place.
+        Failure::new(Exit::Usage, "this is no date").hint("write 2026-01-31 or 2026-01-31T12:00:00Z")
     })
 }
 

@@ -30,6 +30,18 @@ impl PlanError {
         Self { path: path.to_owned(), line: None, message, remedy: None, source: Some(source) }
     }
 
+    pub(super) fn untrusted(path: &Path, doubt: &str) -> Self {
+        let remedy =
+            "take it away, make it yours and writable by you alone, or name it with --config if it is meant";
+        Self {
+            path: path.to_owned(),
+            line: None,
+            message: format!("was found, not named, and {doubt}"),
+            remedy: Some(remedy.to_owned()),
+            source: None,
+        }
+    }
+
     pub(super) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let (message, remedy) = reword(error.message());
         let line = error.span().map(|span| line_of(text, span.start));

@@ -9,6 +9,7 @@ mod people;
 mod places;
 mod secrets;
 mod servers;
+mod trust;
 mod values;
 
 use std::collections::BTreeMap;
@@ -91,9 +92,19 @@ pub struct PlanFile {
 }
 
 impl Plan {
-    /// Finds the plan file of a directory: there, or in the nearest directory above.
-    pub fn find(directory: &Path) -> Option<PathBuf> {
-        directory.ancestors().map(|above| above.join(FILE_NAME)).find(|path| path.is_file())
+    /// Finds, reads and checks the plan file of a directory: there, or in the nearest directory above.
+    ///
+    /// A plan says where logins are sent. One that was found, not named, is obeyed only if it is this user's or root's
+    /// and nobody else may write to it.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`], also for a file that others could have put there.
+    pub fn discover(directory: &Path) -> Result<Option<Self>, PlanError> {
+        let found = directory.ancestors().map(|above| above.join(FILE_NAME)).find(|path| path.is_file());
+        let Some(path) = found else { return Ok(None) };
+        let text = trust::read_own(&path)?;
+        Self::parse(&path, &text).map(Some)
     }
 
     /// Reads and checks a plan file.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reseal_crypto::secret::VaultKey;
 
@@ -23,32 +23,45 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// Finds the agent of a vault. `None` if there is none, or one that speaks another protocol or holds another vault.
+    /// Finds the agent of a vault. `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`VaultError::UnsafeFile`] if others may put a socket where the agent's would be, or if the agent belongs to
-    /// someone else: nothing was said to it.
+    /// someone else: nothing was said to it. [`VaultError::Io`] if something listens and does not greet as the agent of
+    /// this vault does: it may hold the key.
     pub fn connect(directory: &Path, vault_id: VaultId) -> Result<Option<Self>, VaultError> {
         let path = socket_path(directory, vault_id);
         if path.symlink_metadata().is_err() {
             return Ok(None);
         }
         check_directory(directory)?;
-        let Ok(stream) = UnixStream::connect(&path) else { return Ok(None) };
+        let stream = match UnixStream::connect(&path) {
+            Ok(stream) => stream,
+            // One that was killed left its socket behind; one that has just ended took it along.
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(VaultError::io("talk to the agent at", &path)(error)),
+        };
         if !same_user(&stream) {
             return Err(VaultError::UnsafeFile { path, reason: "is the socket of another user" });
         }
         let mut client = Self { stream, path };
-        Ok(client.greet(vault_id).unwrap_or(false).then_some(client))
+        match client.greet(vault_id) {
+            Ok(Some(frame)) if frame.kind == Type::Ok && *frame.body == PROTOCOL.to_be_bytes() => {
+                Ok(Some(client))
+            }
+            Ok(Some(_)) => Err(client.nonsense()),
+            Ok(None) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(client.silent(error)),
+        }
     }
 
-    fn greet(&mut self, vault_id: VaultId) -> io::Result<bool> {
+    fn greet(&mut self, vault_id: VaultId) -> io::Result<Option<Frame>> {
         self.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         self.stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         frame::write(&mut self.stream, Type::Hello, &frame::hello(PROTOCOL, vault_id))?;
-        let answer = Frame::read(&mut self.stream)?;
-        Ok(answer.is_some_and(|frame| frame.kind == Type::Ok && *frame.body == PROTOCOL.to_be_bytes()))
+        Frame::read(&mut self.stream)
     }
 
     /// Asks for the key; the idle time begins anew. `None` if the agent has just ended.
@@ -73,13 +86,19 @@ impl AgentClient {
         seconds(&body).map(Some).ok_or_else(|| self.nonsense())
     }
 
-    /// Ends the agent; its key is wiped.
+    /// Ends the agent; its key is wiped, and its socket is gone when this returns.
     ///
     /// # Errors
     ///
     /// [`VaultError::Io`] if the agent does not answer as it should.
     pub fn lock(mut self) -> Result<(), VaultError> {
-        self.ask(Type::Lock, Type::Ok).map(|_| ())
+        self.ask(Type::Lock, Type::Ok)?;
+        // It answers before it goes: another agent can take its place only then.
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        while self.path.symlink_metadata().is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     fn ask(
@@ -93,8 +112,18 @@ impl AgentClient {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Err(self.nonsense()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
-            Err(error) => Err(VaultError::io("talk to the agent at", &self.path)(error)),
+            Err(error) => Err(self.silent(error)),
         }
+    }
+
+    fn silent(&self, error: io::Error) -> VaultError {
+        let error = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {ANSWER_TIMEOUT:?}"))
+            }
+            _ => error,
+        };
+        VaultError::io("talk to the agent at", &self.path)(error)
     }
 
     fn nonsense(&self) -> VaultError {
@@ -102,6 +131,12 @@ impl AgentClient {
             io::Error::new(io::ErrorKind::InvalidData, "an answer that does not belong to the question");
         VaultError::io("understand the agent at", &self.path)(error)
     }
+}
+
+/// Whether this error says that no agent is there any more.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), ConnectionRefused | NotFound | BrokenPipe | ConnectionReset)
 }
 
 fn seconds(body: &[u8]) -> Option<Duration> {

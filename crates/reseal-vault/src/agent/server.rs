@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::frame::{self, Frame, Type};
 use super::{PROTOCOL, prepare_directory, same_user, socket_path};
-use crate::error::VaultError;
+use crate::error::{Thing, VaultError};
 use crate::vault::VaultId;
 
 /// How long one client may keep the others waiting.
@@ -66,7 +66,7 @@ impl AgentListener {
         let bound = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if UnixStream::connect(&path).is_ok() {
-                    return Err(VaultError::Exists { what: "agent of vault", name: vault_id.to_string() });
+                    return Err(VaultError::Exists { what: Thing::Agent, name: vault_id.to_string() });
                 }
                 // Nobody answers: an agent that was killed left it.
                 fs::remove_file(&path).and_then(|()| UnixListener::bind(&path))

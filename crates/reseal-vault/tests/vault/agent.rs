@@ -133,6 +133,27 @@ fn there_is_one_agent_per_vault_and_a_dead_one_is_replaced() {
 }
 
 #[test]
+fn what_listens_and_does_not_greet_is_an_error_and_not_an_absent_agent() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o700)).expect("set");
+    let listener = std::os::unix::net::UnixListener::bind(socket_path(temporary.path(), ID)).expect("bound");
+    let strangers = thread::spawn(move || {
+        for answer in [&b"\0\0\0\x01\x03"[..], b"\0\0\0\x03\x02\0\x02", b"HTTP/1.1 400\r\n\r\n"] {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.write_all(answer).expect("answered");
+            // Its hello is read, or closing would look like an agent that has just ended.
+            let mut hello = [0; 64];
+            let _ = stream.read(&mut hello);
+        }
+    });
+    for _ in 0..3 {
+        let connected = AgentClient::connect(temporary.path(), ID).map(drop);
+        assert_eq!(kind(connected), Err(ErrorKind::Other));
+    }
+    strangers.join().expect("no panic");
+}
+
+#[test]
 fn of_agents_that_start_at_once_one_holds_the_socket() {
     for round in 0..50 {
         let temporary = tempfile::tempdir().expect("a temporary directory");

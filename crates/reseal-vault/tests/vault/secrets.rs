@@ -209,3 +209,14 @@ fn get_all_releases_what_the_pattern_covers_with_an_entry_each() {
         log[before..].iter().map(|e| (e.event.action.as_str(), e.event.object.as_deref())).collect();
     assert_eq!(actions, [("get", Some("crm/a")), ("get", Some("crm/b")), ("export", None)]);
 }
+
+#[test]
+fn an_empty_value_is_refused_unless_it_is_a_file() {
+    let home = Home::with_vault();
+    let mut vault = home.open();
+    for empty_kind in SecretKind::ALL {
+        let stored = vault.put(&name("a"), NewVersion::new(empty_kind, bytes("")));
+        let expected = if empty_kind == SecretKind::File { Ok(1) } else { Err(ErrorKind::Refused) };
+        assert_eq!(kind(stored), expected, "{empty_kind}");
+    }
+}

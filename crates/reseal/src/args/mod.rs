@@ -11,8 +11,8 @@ use clap_complete::Shell;
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
 pub(crate) use secrets::{
-    ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg,
-    PutArgs, RevertArgs, ValueArgs, VersionArgs,
+    DeleteArgs, DestroyArgs, ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg,
+    LabelArg, ListArgs, NameArg, PutArgs, ReasonArgs, RevertArgs, ValueArgs, VersionArgs,
 };
 pub(crate) use vault::{
     AgentArgs, AuditCommand, AuditLogArgs, BackupCommand, InitArgs, KeyAddArgs, KeyCommand, KeyPasswdArgs,
@@ -87,6 +87,24 @@ pub(crate) enum Command {
     /// Make an old version current again, as a new version
     #[command(after_help = "Examples:\n  reseal revert crm/smtp/password --to 3")]
     Revert(RevertArgs),
+    /// Let the pending version wait no longer; it stays in the history
+    #[command(after_help = "Examples:\n  reseal discard crm/db-key\n  \
+        reseal discard crm/db-key --reason 'drawn with the wrong kind'")]
+    Discard(ReasonArgs),
+    /// Hide a secret; nothing is lost
+    #[command(after_help = "Examples:\n  reseal delete crm/old/password\n  reseal list --deleted")]
+    Delete(DeleteArgs),
+    /// Bring a deleted secret back as it was
+    #[command(after_help = "Examples:\n  reseal undelete crm/old/password")]
+    Undelete(ReasonArgs),
+    /// Destroy the value of a version for good
+    #[command(
+        after_help = "A version that is current or pending stays. A column key goes only with --reason: what shows that no\n\
+        backup, replica or archive of the database needs it any more. Older backups of the vault still hold it.\n\n\
+        Examples:\n  reseal destroy crm/smtp/password --version 3\n  \
+        reseal destroy crm/db-key --version 1 --reason 'verified 2026-01-31, oldest backup 2026-02-02'"
+    )]
+    Destroy(DestroyArgs),
     /// Write values out, in the format another program reads
     #[command(after_help = "Examples:\n  reseal export 'crm/*' --format env\n  \
         reseal export 'crm/*' --format k8s | kubectl apply -f -")]

@@ -4,6 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::{Args, Subcommand};
 
+use crate::units::parse_reason;
+
 /// `reencrypt`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReencryptCommand {
@@ -47,7 +49,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) which: ColumnsArg,
     /// Go without a backup that holds the new key; the reason goes into the audit log
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
     pub(crate) no_backup: Option<String>,
     /// Connections that work at the same time; by default from the number of cores
     #[arg(long, value_name = "N")]

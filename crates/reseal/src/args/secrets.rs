@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::units::parse_reason;
+
 /// A command about one secret.
 #[derive(Debug, Args)]
 pub(crate) struct NameArg {
@@ -16,7 +18,7 @@ pub(crate) struct NameArg {
 #[command(group = clap::ArgGroup::new("value").multiple(false))]
 pub(crate) struct ValueArgs {
     /// `-` reads the value from stdin
-    #[arg(value_name = "-", group = "value", allow_hyphen_values = true)]
+    #[arg(value_name = "-", group = "value")]
     pub(crate) stdin: Option<String>,
     /// Read the value from this file, byte for byte
     #[arg(long, value_name = "FILE", group = "value")]
@@ -35,12 +37,15 @@ pub(crate) struct VersionArgs {
     /// Store it as the pending version: not current before it is in use everywhere
     #[arg(long)]
     pub(crate) pending: bool,
-    /// Only if this is the newest version now
+    /// Only if this version is the current one now; 0 for none
     #[arg(long, value_name = "N", conflicts_with = "create_only")]
     pub(crate) if_version: Option<u64>,
     /// Only if there is no such secret yet
     #[arg(long)]
     pub(crate) create_only: bool,
+    /// Change the vault although the plan file manages the secret and what it describes keeps the other value
+    #[arg(long)]
+    pub(crate) vault_only: bool,
     /// When the value was made, if not now: 2026-01-31 or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "DATE")]
     pub(crate) changed_at: Option<String>,
@@ -120,6 +125,39 @@ pub(crate) enum LabelArg {
 pub(crate) struct ListArgs {
     /// Only names that match; `*` stands for any characters
     pub(crate) pattern: Option<String>,
+    /// Also those that were deleted
+    #[arg(long)]
+    pub(crate) deleted: bool,
+}
+
+/// A secret, and why something is done with it.
+#[derive(Debug, Args)]
+pub(crate) struct ReasonArgs {
+    /// Name of the secret
+    pub(crate) name: String,
+    /// Why, for the audit log
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// `delete`
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) secret: ReasonArgs,
+    /// Delete it although the plan file manages it
+    #[arg(long)]
+    pub(crate) vault_only: bool,
+}
+
+/// `destroy`
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArgs {
+    #[command(flatten)]
+    pub(crate) secret: ReasonArgs,
+    /// The version whose value is destroyed
+    #[arg(long, value_name = "N")]
+    pub(crate) version: u64,
 }
 
 /// `revert`
@@ -130,6 +168,9 @@ pub(crate) struct RevertArgs {
     /// The version to copy forward
     #[arg(long, value_name = "N")]
     pub(crate) to: u64,
+    /// Change the vault although the plan file manages the secret and what it describes keeps the other value
+    #[arg(long)]
+    pub(crate) vault_only: bool,
 }
 
 /// `export`

@@ -58,7 +58,7 @@ fn put_back(app: &App, from: &Path, accept_older: bool) -> Outcome {
     if to.exists() {
         app.asker().confirm(&format!("replace {} by {}?", to.display(), from.display()))?;
     }
-    app.end_agent(id);
+    app.end_agent_or_warn(id);
     let restored =
         restore(from, &to, &opener, options, RestoreOptions { accept_older, ..RestoreOptions::default() })?;
     let kept = restored.kept.as_ref().map(|path| path.display().to_string());

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::args::{ExportArgs, ExportFormat};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::write_new_file;
+use crate::new_file::write_new_file;
 use crate::values;
 
 /// `export`: every current value that the pattern covers.

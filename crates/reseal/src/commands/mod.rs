@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod backup;
 mod export;
+mod lifecycle;
 mod meta;
 mod reencrypt;
 mod secrets;
@@ -30,7 +31,11 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::List(args) => secrets::list(app, &args),
         Command::Show(args) => secrets::show(app, &args),
         Command::History(args) => secrets::history(app, &args),
-        Command::Revert(args) => secrets::revert(app, &args),
+        Command::Revert(args) => lifecycle::revert(app, &args),
+        Command::Discard(args) => lifecycle::discard(app, &args),
+        Command::Delete(args) => lifecycle::delete(app, &args),
+        Command::Undelete(args) => lifecycle::undelete(app, &args),
+        Command::Destroy(args) => lifecycle::destroy(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Generate(args) => secrets::generate_value(app, &args),
         Command::Backup(command) => backup::run(app, &command),

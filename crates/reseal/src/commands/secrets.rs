@@ -1,4 +1,4 @@
-//! Commands on secrets: `put`, `get`, `list`, `show`, `history`, `revert`, `generate`.
+//! Commands on secrets: `put`, `get`, `list`, `show`, `history`, `generate`.
 
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
@@ -11,13 +11,12 @@ use std::io::IsTerminal;
 
 use crate::app::App;
 use crate::args::{
-    GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg, PutArgs, RevertArgs,
-    VersionArgs,
+    GenerateArgs, GenerateFormat, GetArgs, KindArg, LabelArg, ListArgs, NameArg, PutArgs, VersionArgs,
 };
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::input;
-use crate::open::write_new_file;
+use crate::new_file::write_new_file;
 use crate::ui::Table;
 use crate::{values, when};
 
@@ -28,11 +27,12 @@ use crate::{values, when};
 /// There is no value, another version than expected is there, or the vault does not open.
 pub(crate) fn put(app: &App, args: &PutArgs) -> Outcome {
     let name: SecretName = args.name.parse()?;
-    input::check_value_args(&args.value)?;
+    input::check_value_args(&args.value, app.global.opener()?.as_ref())?;
     let mut vault = app.vault()?;
-    // Asked for only now: nobody types a value for a vault that does not open.
+    check_replaceable(app, &mut vault, &name, &args.version)?;
+    // Asked for only now: nobody types a value for a vault that does not open or take it.
     let value = input::read_value(&args.value, app.asker(), name.as_str())?;
-    let kind = kind_of(&mut vault, &name, args.version.kind)?;
+    let kind = kind_of(app, &mut vault, &name, &args.version)?;
     let number = store(&mut vault, &name, kind, value, &args.version)?;
     told_stored(app, &name, number, args.version.pending)
 }
@@ -66,7 +66,8 @@ pub(crate) fn generate_value(app: &App, args: &GenerateArgs) -> Outcome {
     };
     let name: SecretName = name.parse()?;
     let mut vault = app.vault()?;
-    let kind = kind_of(&mut vault, &name, args.version.kind)?;
+    check_replaceable(app, &mut vault, &name, &args.version)?;
+    let kind = kind_of(app, &mut vault, &name, &args.version)?;
     let number = store(&mut vault, &name, kind, generate(format, size, &OsRandom)?, &args.version)?;
     told_stored(app, &name, number, args.version.pending)
 }
@@ -107,7 +108,7 @@ pub(crate) fn get(app: &App, args: &GetArgs) -> Outcome {
 ///
 /// The vault does not open.
 pub(crate) fn list(app: &App, args: &ListArgs) -> Outcome {
-    let secrets = app.vault()?.list(&pattern(args.pattern.as_deref()), false)?;
+    let secrets = app.vault()?.list(&pattern(args.pattern.as_deref()), args.deleted)?;
     app.ui.result(json!({ "secrets": secrets.iter().map(info_object).collect::<Vec<_>>() }), || {
         let mut table = Table::new(&["name", "current", "pending", "owner", "tags"]);
         for secret in &secrets {
@@ -186,20 +187,6 @@ pub(crate) fn history(app: &App, args: &NameArg) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// `revert`: an old version, copied forward.
-///
-/// # Errors
-///
-/// There is no such version, or the vault does not open.
-pub(crate) fn revert(app: &App, args: &RevertArgs) -> Outcome {
-    let name: SecretName = args.name.parse()?;
-    let number = app.vault()?.revert(&name, args.to)?;
-    app.ui.result(json!({ "name": name.as_str(), "version": number, "copied_from": args.to }), || {
-        format!("{name} is version {number}, a copy of version {}", args.to)
-    })?;
-    Ok(Exit::Done)
-}
-
 /// The names that are meant; all of them without a pattern.
 pub(crate) fn pattern(text: Option<&str>) -> NamePattern {
     text.map_or_else(NamePattern::all, NamePattern::new)
@@ -241,10 +228,19 @@ fn store(
     Ok(vault.put(name, new)?)
 }
 
-/// The kind that is asked for, else that of the newest version, else a password.
-fn kind_of(vault: &mut Vault, name: &SecretName, asked: Option<KindArg>) -> Outcome<SecretKind> {
-    if let Some(kind) = asked {
+/// Refuses a new current value of a secret that the plan manages; a pending one changes nothing yet.
+fn check_replaceable(app: &App, vault: &mut Vault, name: &SecretName, args: &VersionArgs) -> Outcome<()> {
+    app.guard_managed(vault, name, args.vault_only || args.pending)
+}
+
+/// The kind that is asked for, else a key for what is to seal reseal's own format, else that of the newest version, else
+/// a password.
+fn kind_of(app: &App, vault: &mut Vault, name: &SecretName, args: &VersionArgs) -> Outcome<SecretKind> {
+    if let Some(kind) = args.kind {
         return Ok(kind.into());
+    }
+    if args.pending && app.managed(vault, name)?.is_some_and(|managed| managed.seals_envelopes()) {
+        return Ok(SecretKind::Key);
     }
     match vault.history(name) {
         Ok(versions) => Ok(versions.last().map_or(SecretKind::Password, |version| version.kind)),

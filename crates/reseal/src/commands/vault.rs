@@ -1,12 +1,13 @@
 //! `init` and `key`: a vault, and the ways to open it.
 
+use std::fs;
 use std::time::Duration;
 
 use reseal_crypto::kdf::KdfParams;
 use reseal_crypto::random::OsRandom;
 use reseal_crypto::slot::{Opener as VaultOpener, SlotKdf};
 use reseal_crypto::{SecretBytes, Suite, text};
-use reseal_vault::{CreateOptions, NewSlot, RecoveryCode, SlotInfo, Vault};
+use reseal_vault::{CreateOptions, Created, NewSlot, RecoveryCode, SlotInfo, Vault};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -15,7 +16,8 @@ use crate::args::{InitArgs, KeyAddArgs, KeyCommand, KeyPasswdArgs};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::input;
-use crate::open::{make_parent, vault_opener, write_new_file};
+use crate::new_file::NewFile;
+use crate::open::{make_parent, vault_opener};
 use crate::ui::Table;
 use crate::when;
 
@@ -33,14 +35,22 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
         return Err(Failure::new(Exit::Usage, "a recovery code is not shown in JSON")
             .hint("give --recovery-code-file FILE or --no-recovery-code"));
     }
+    if app.ui.is_json() && args.auditor_key_file.is_none() {
+        return Err(Failure::new(Exit::Usage, "the auditor's key is not shown in JSON")
+            .hint("give --auditor-key-file FILE"));
+    }
     let path = app.vault_path()?;
     let opener = match app.global.opener()? {
-        Some(named) => vault_opener(&named)?,
-        None => VaultOpener::Passphrase(input::passphrase(
-            app.asker().secret_twice(&format!("Passphrase of the new vault {}", path.display()))?,
-        )?),
+        Some(named) => vault_opener(&named)?.opener,
+        None => VaultOpener::Passphrase(input::passphrase(asked(
+            app.asker().secret_twice(&format!("Passphrase of the new vault {}", path.display())),
+            "give --passphrase-file, --passphrase-command, --passphrase-fd or --key-file",
+        )?)?),
     };
     make_parent(&path)?;
+    // Code and key exist once, in this process: whatever may stand in the way of keeping them comes before the vault.
+    let mut code_file = args.recovery_code_file.as_deref().map(NewFile::create).transpose()?;
+    let mut auditor_file = args.auditor_key_file.as_deref().map(NewFile::create).transpose()?;
     let slot = NewSlot { name: slot_name(&opener).to_owned(), opener };
     let created = Vault::create(
         &path,
@@ -52,12 +62,13 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
             open: app.open_options()?,
         },
     )?;
-    if let Some(file) = &args.auditor_key_file {
-        write_new_file(file, created.auditor_key.to_text().as_bytes())?;
+    let written = keep_once(&created, code_file.as_mut(), auditor_file.as_mut());
+    if let Err(failure) = written {
+        // It holds nothing yet, and a vault whose recovery code nobody has looks like one that has it.
+        fs::remove_file(created.vault.path())?;
+        return Err(failure);
     }
-    if let (Some(code), Some(file)) = (&created.recovery_code, &args.recovery_code_file) {
-        write_new_file(file, code.to_text().as_bytes())?;
-    }
+    code_file.into_iter().chain(auditor_file).for_each(NewFile::keep);
     let shown = created.recovery_code.as_ref().filter(|_| args.recovery_code_file.is_none());
     let id = created.vault.id().to_string();
     app.ui.result(json!({ "vault": path, "vault_id": id, "recovery_code": recovery_code }), || {
@@ -69,6 +80,21 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
     }
     show_recovery_code(app, shown)?;
     Ok(Exit::Done)
+}
+
+/// Writes down what exists once.
+fn keep_once(
+    created: &Created,
+    code_file: Option<&mut NewFile>,
+    auditor_file: Option<&mut NewFile>,
+) -> Outcome<()> {
+    if let Some(file) = auditor_file {
+        file.write(created.auditor_key.to_text().as_bytes())?;
+    }
+    match (&created.recovery_code, code_file) {
+        (Some(code), Some(file)) => file.write(code.to_text().as_bytes()),
+        _ => Ok(()),
+    }
 }
 
 /// `key`: the slots.
@@ -105,10 +131,15 @@ fn add(app: &App, args: &KeyAddArgs) -> Outcome {
     let mut vault = app.vault()?;
     let random = OsRandom;
     let mut shown = None;
+    let mut key_file = None;
     let opener = if let Some(file) = &args.new_key_file {
         let key = reseal_crypto::secret::SubKey::generate(&random)
             .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-        write_new_file(file, Zeroizing::new(format!("{}\n", *text::encode_key(key.expose()))).as_bytes())?;
+        let mut file = NewFile::create(file)?;
+        // EXPOSE: the file is what was asked for; removed again if the vault does not take the slot.
+        file.write(Zeroizing::new(format!("{}\n", *text::encode_key(key.expose()))).as_bytes())?;
+        key_file = Some(file);
+        // EXPOSE: copied into a type that wipes itself.
         VaultOpener::KeyFile(SecretBytes::copy_from(key.expose()))
     } else if args.recovery_code {
         let code = RecoveryCode::generate(&random)?;
@@ -120,6 +151,7 @@ fn add(app: &App, args: &KeyAddArgs) -> Outcome {
     };
     let name = args.name.clone().unwrap_or_else(|| slot_name(&opener).to_owned());
     vault.add_slot(&name, &opener, kdf_for(&opener, None)?)?;
+    key_file.into_iter().for_each(NewFile::keep);
     app.ui
         .result(json!({ "slot": name, "kind": slot_name(&opener) }), || format!("key slot `{name}` added"))?;
     show_recovery_code(app, shown.as_ref())?;
@@ -140,7 +172,7 @@ fn passwd(app: &App, args: &KeyPasswdArgs) -> Outcome {
     let slot = passphrase_slot(&mut vault)?;
     let opener = new_passphrase(app, args.new_passphrase_file.as_deref())?;
     vault.change_slot(&slot, &opener, kdf_for(&opener, None)?)?;
-    app.end_agent(vault.id());
+    app.end_agent_or_warn(vault.id());
     app.ui.result(json!({ "slot": slot, "changed": true }), || {
         format!("passphrase of key slot `{slot}` changed")
     })?;
@@ -176,9 +208,17 @@ fn passphrase_slot(vault: &mut Vault) -> Outcome<String> {
 fn new_passphrase(app: &App, file: Option<&std::path::Path>) -> Outcome<VaultOpener> {
     let passphrase = match file {
         Some(file) => input::passphrase_from_file(file)?,
-        None => input::passphrase(app.asker().secret_twice("New passphrase")?)?,
+        None => input::passphrase(asked(
+            app.asker().secret_twice("New passphrase"),
+            "give --new-passphrase-file; `key add` also takes --new-key-file and --recovery-code",
+        )?)?,
     };
     Ok(VaultOpener::Passphrase(passphrase))
+}
+
+/// What was answered, or what to give where nobody can be asked.
+fn asked<T>(answer: Outcome<T>, instead: &str) -> Outcome<T> {
+    answer.map_err(|failure| failure.hint(instead))
 }
 
 fn show_recovery_code(app: &App, code: Option<&RecoveryCode>) -> Outcome<()> {

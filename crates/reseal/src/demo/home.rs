@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::write_new_file;
+use crate::new_file::write_new_file;
 
 /// The secret whose versions are the keys of the demo's columns.
 pub(super) const KEY_NAME: &str = "demo/db-key";

@@ -17,7 +17,7 @@ const OLD_KEY: &str = "the old passphrase";
 /// A session with a plan, an old and a pending key, and 200 rows under the old one.
 pub(crate) struct Columns {
     pub(crate) session: Session,
-    database: Connection,
+    pub(crate) database: Connection,
     _stage: SqliteStage,
 }
 
@@ -186,7 +186,15 @@ fn an_old_value_after_the_run_needs_attention() {
 fn the_wrong_key_is_refused_before_anything_is_written() {
     let columns = Columns::ready();
     let before = columns.email(5);
-    columns.session.feed(&["put", "crm/db-key", "-", "--kind", "password"], b"another passphrase").done();
+    columns
+        .session
+        .feed(&["put", "crm/db-key", "-", "--kind", "password"], b"another passphrase")
+        .code(8)
+        .says("is managed by the plan");
+    columns
+        .session
+        .feed(&["put", "crm/db-key", "-", "--kind", "password", "--vault-only"], b"another passphrase")
+        .done();
     columns.session.run(&["reencrypt", "plan"]).code(8);
     columns.session.run(&["reencrypt", "run", "-y"]).code(8).says("open under the keys of the plan");
     assert_eq!(columns.email(5), before);

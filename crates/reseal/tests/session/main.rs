@@ -6,6 +6,10 @@ mod agent;
 mod columns;
 mod demo;
 mod exit_codes;
+mod init;
+mod lifecycle;
+mod managed;
+mod prompts;
 mod secrets;
 mod several;
 mod usage;
@@ -49,6 +53,13 @@ impl Session {
         self.directory.path().join(name)
     }
 
+    /// The vault's id, from where it keeps its anchor.
+    pub(crate) fn vault_id(&self) -> String {
+        let anchors = self.path(".local/state/reseal/anchors");
+        let entry = std::fs::read_dir(anchors).unwrap().next().unwrap().unwrap();
+        entry.file_name().into_string().unwrap().split('.').next().unwrap().to_owned()
+    }
+
     /// The command in the session's directory; without `--key-file` for those who unlock otherwise.
     pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
@@ -77,7 +88,12 @@ impl Session {
 
     /// Runs a command with this on stdin.
     pub(crate) fn feed(&self, arguments: &[&str], input: &[u8]) -> Ended {
-        let mut child = self.bare(&with_key(arguments)).stdin(Stdio::piped()).spawn().unwrap();
+        self.feed_bare(&with_key(arguments), input)
+    }
+
+    /// Runs a command that unlocks otherwise with this on stdin.
+    pub(crate) fn feed_bare(&self, arguments: &[&str], input: &[u8]) -> Ended {
+        let mut child = self.bare(arguments).stdin(Stdio::piped()).spawn().unwrap();
         // A command that refuses may be gone before it reads.
         let _ = child.stdin.take().unwrap().write_all(input);
         Ended::of(child.wait_with_output().unwrap())
@@ -98,7 +114,7 @@ fn with_key<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 }
 
 impl Ended {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::Session;
+use super::{Ended, Session};
 
 #[test]
 fn a_value_keeps_every_byte_but_one_newline_of_stdin() {
@@ -120,10 +120,27 @@ fn a_backup_brings_a_destroyed_vault_back() {
 }
 
 #[test]
+fn a_missing_directory_or_backup_is_not_called_a_missing_vault() {
+    let session = Session::new();
+    for (arguments, says) in [
+        (&["backup", "create", "usb/b.vault"][..], "the directory usb does not exist"),
+        (&["backup", "verify", "b.vault"], "there is no backup at b.vault"),
+        (&["backup", "verify", "usb/b.vault"], "there is no backup at usb/b.vault"),
+        (&["backup", "restore", "b.vault"], "there is no backup at b.vault"),
+    ] {
+        let ended = session.run(arguments).code(3).says(says);
+        assert!(!ended.stderr.contains("reseal init"), "{ended:?}");
+    }
+    let ended = Ended::of(session.bare(&["--vault", "nowhere/v.vault", "list"]).output().unwrap());
+    ended.code(3).says("there is no vault at nowhere/v.vault").says("reseal init");
+}
+
+#[test]
 fn key_slots_come_and_go() {
     let session = Session::new();
     session.feed(&["put", "a", "-"], b"kept").done();
     session.run(&["key", "add", "--new-key-file", "second"]).code(7).says("key-file");
+    assert!(!session.path("second").exists(), "a key that opens nothing");
     session.run(&["key", "add", "--name", "ci", "--new-key-file", "third"]).done();
     let added = session.run(&["key", "add", "--recovery-code"]).done();
     let code = added.stdout.lines().last().unwrap();

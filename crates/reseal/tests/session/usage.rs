@@ -32,11 +32,21 @@ fn a_value_on_the_command_line_is_refused_and_not_repeated() {
         &["demo", "--postgres", "postgres://me:CANARY-1@localhost/db"],
         &["unlock", "--for", "CANARY-1"],
         &["CANARY-1"],
+        &["put", "CANARY-1!", "-"],
+        &["put", "a", "-xCANARY-1"],
+        &["put", "a", "--CANARY-1"],
+        &["generate", "a", "--changed-at", "CANARY-1"],
+        &["generate", "a", "--expires", "CANARY-1"],
+        &["generate", "a", "--env", "CANARY-1"],
+        &["audit", "log", "--since", "CANARY-1"],
     ] {
         let ended = session.run(arguments).code(2);
         let said = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!said.contains("CANARY-1"), "{arguments:?}: {said}");
     }
+    // Eight lower-case letters look like a command.
+    let ended = session.run(&["canaries"]).code(2);
+    assert!(!ended.stderr.contains("canaries"), "{ended:?}");
 }
 
 #[test]

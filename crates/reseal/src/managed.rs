@@ -1,0 +1,135 @@
+//! What the plan file says about a secret that is about to change in the vault alone.
+//!
+//! The vault says which value is current; the plan says where it stands outside. A command that changes the vault only
+//! would make the two differ without a trace, so it is refused where the plan manages the secret.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reseal_formats::FormatSpec;
+use reseal_rotate::columns::records;
+use reseal_rotate::plan::Plan;
+use reseal_vault::{ErrorKind, SecretName, Vault};
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+
+/// A secret of the plan.
+#[derive(Debug)]
+pub(crate) struct Managed {
+    plan: PathBuf,
+    /// The columns whose key it is, by their names in the plan.
+    columns: Vec<String>,
+    seals_envelopes: bool,
+}
+
+impl Managed {
+    /// Whether values of columns are under it.
+    pub(crate) fn is_column_key(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// Whether its next version has to be a column key, because the columns change to reseal's own format.
+    pub(crate) fn seals_envelopes(&self) -> bool {
+        self.seals_envelopes
+    }
+
+    fn of(plan: &Plan, name: &SecretName) -> Option<Self> {
+        let is_this = |short: &str| plan.secret_name(short) == name.as_str();
+        plan.file.secrets.keys().find(|short| is_this(short))?;
+        let columns: Vec<_> = plan
+            .column_names()
+            .filter(|columns| plan.columns(columns).is_some_and(|columns| is_this(&columns.key)))
+            .collect();
+        let seals_envelopes = columns.iter().any(|columns| {
+            plan.columns(columns).is_some_and(|columns| matches!(columns.target(), FormatSpec::Reseal(_)))
+        });
+        let columns = columns.into_iter().map(str::to_owned).collect();
+        Some(Self { plan: plan.path.clone(), columns, seals_envelopes })
+    }
+
+    fn refusal(&self, name: &SecretName) -> Failure {
+        let refusal =
+            Failure::new(Exit::Refused, format!("`{name}` is managed by the plan {}", self.plan.display()));
+        if !self.is_column_key() {
+            return refusal.hint(
+                "services and files would keep the other value; --vault-only changes the vault all the same",
+            );
+        }
+        let columns = self.columns.join("`, `");
+        refusal.because([format!("values of the columns `{columns}` are under its current version")]).hint(format!(
+            "bring a new key with --pending and `reseal reencrypt run {}`; --vault-only changes the vault all the same",
+            self.columns[0]
+        ))
+    }
+}
+
+impl App {
+    /// What the plan says about a secret of this vault; `None` without a plan, and for a secret that is not in it.
+    ///
+    /// # Errors
+    ///
+    /// The plan is wrong.
+    pub(crate) fn managed(&self, vault: &Vault, name: &SecretName) -> Outcome<Option<Managed>> {
+        let Some(plan) = self.plan()? else { return Ok(None) };
+        // `--vault` may name another vault than the one that the plan is about.
+        if plan.vault().is_some_and(|meant| !is_same_file(&meant, vault.path())) {
+            return Ok(None);
+        }
+        Ok(Managed::of(&plan, name))
+    }
+
+    /// Refuses to change what is current of a secret that the plan manages; a first value is no change.
+    ///
+    /// # Errors
+    ///
+    /// The plan manages it, and `vault_only` does not say that this is meant.
+    pub(crate) fn guard_managed(
+        &self,
+        vault: &mut Vault,
+        name: &SecretName,
+        vault_only: bool,
+    ) -> Outcome<()> {
+        if vault_only {
+            return Ok(());
+        }
+        let has_current = match vault.show(name) {
+            Ok(info) => info.labels.current.is_some(),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error.into()),
+        };
+        match self.managed(vault, name)? {
+            Some(managed) if has_current => Err(managed.refusal(name)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses to touch a version that an unfinished run reads or writes under.
+///
+/// # Errors
+///
+/// There is such a run.
+pub(crate) fn guard_run(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
+    let runs = records(vault)?;
+    let under = runs.iter().find(|run| {
+        run.is_unfinished()
+            && run
+                .keys()
+                .is_some_and(|(secret, old, new)| secret == name.as_str() && [old, new].contains(&version))
+    });
+    let Some(run) = under else { return Ok(()) };
+    let refusal = format!("a {} of columns `{}` needs `{name}` version {version}", run.kind(), run.columns);
+    Err(Failure::new(Exit::Refused, refusal).because(["it is not finished".to_owned()]).hint(format!(
+        "finish it with `reseal reencrypt resume {0}`, or take it back with `reseal reencrypt rollback {0}`",
+        run.columns
+    )))
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -1,0 +1,103 @@
+//! New files for something secret: private from birth, durable, and never half there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+
+/// A new file of mode 0600. It is removed on drop unless it is kept, so that what fails later leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    path: PathBuf,
+    file: File,
+    is_kept: bool,
+}
+
+impl NewFile {
+    /// Creates it, empty.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or the directory takes no file.
+    pub(crate) fn create(path: &Path) -> Outcome<Self> {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failure::new(Exit::Refused, format!("{} exists already", path.display()))
+                    .hint("name a new file")
+            }
+            _ => cannot_write(path)(error),
+        })?;
+        Ok(Self { path: path.to_owned(), file, is_kept: false })
+    }
+
+    /// Writes all of it; durable when it returns, name included.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_all());
+        written.and_then(|()| sync_directory_of(&self.path)).map_err(cannot_write(&self.path))
+    }
+
+    /// Lets it stay.
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be removed was told: the failure names the file.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes something secret to a new file that only this user can read; durable when it returns.
+///
+/// # Errors
+///
+/// The file exists, or cannot be written.
+pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    let mut file = NewFile::create(path)?;
+    file.write(bytes)?;
+    file.keep();
+    Ok(())
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let doing = format!("cannot write {}", path.display());
+    move |error| Failure::from(error).while_doing(doing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write(b"half of a secret").unwrap();
+        drop(file);
+        assert!(!path.exists());
+        write_new_file(&path, b"all of it").unwrap();
+        assert_eq!(NewFile::create(&path).unwrap_err().exit(), Exit::Refused);
+        assert_eq!(fs::read(&path).unwrap(), b"all of it");
+    }
+}

@@ -1,0 +1,86 @@
+//! A secret that the plan manages is not changed in the vault alone by mistake.
+
+use super::columns::Columns;
+
+#[test]
+fn what_is_current_of_a_managed_secret_stays_unless_the_vault_alone_is_meant() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    let refused = "is managed by the plan";
+    session.feed(&["put", "crm/db-key", "-"], b"x").code(8).says(refused).says("`prefs`").says("--pending");
+    session.run(&["generate", "crm/db-key"]).code(8).says(refused);
+    session.run(&["revert", "crm/db-key", "--to", "1"]).code(8).says(refused);
+    session.run(&["delete", "crm/db-key"]).code(8).says(refused);
+    assert_eq!(session.json(&["show", "crm/db-key"])["latest"], 1);
+    session.feed(&["put", "db-key", "-"], b"another secret, without the prefix").done();
+    session.feed(&["put", "crm/db-key", "-", "--vault-only"], b"x").done();
+    session.run(&["revert", "crm/db-key", "--to", "1", "--vault-only"]).done();
+    session.run(&["delete", "crm/db-key", "--vault-only"]).done();
+    session.run(&["undelete", "crm/db-key"]).done();
+}
+
+#[test]
+fn the_plan_of_another_vault_does_not_count() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    let plan = std::fs::read_to_string(session.path("reseal.toml")).unwrap();
+    std::fs::write(
+        session.path("reseal.toml"),
+        plan.replacen("schema = 1", "schema = 1\nvault = \"other.vault\"", 1),
+    )
+    .unwrap();
+    session.feed(&["put", "crm/db-key", "-"], b"x").done();
+}
+
+#[test]
+fn a_pending_key_has_the_kind_that_the_columns_will_need() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    session.run(&["generate", "crm/db-key", "--pending"]).done();
+    assert_eq!(session.json(&["history", "crm/db-key"])["versions"][1]["kind"], "key");
+    session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).done();
+}
+
+#[test]
+fn a_wedged_key_comes_free() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    session.run(&["generate", "crm/db-key", "--kind", "password", "--pending"]).done();
+    session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).code(8);
+    session.run(&["discard", "crm/db-key"]).done();
+    session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
+    session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).done();
+}
+
+#[test]
+fn keys_of_an_unfinished_run_stay() {
+    let columns = Columns::ready();
+    let session = &columns.session;
+    let stumble = "CREATE TRIGGER stumble BEFORE UPDATE ON crm_client_preferences WHEN OLD.id > 100 BEGIN SELECT RAISE(FAIL, 'no'); END";
+    columns.database.execute_batch(stumble).unwrap();
+    let stopped = session.run(&["reencrypt", "run", "-y"]);
+    assert_eq!(stopped.code, Some(1), "{stopped:?}");
+    columns.database.execute_batch("DROP TRIGGER stumble").unwrap();
+    assert_eq!(session.json(&["reencrypt", "status"])["columns"][0]["state"], "active");
+    for command in [
+        &["discard", "crm/db-key"][..],
+        &["delete", "crm/db-key", "--vault-only"],
+        &["destroy", "crm/db-key", "--version", "1", "-y", "--reason", "a test"],
+    ] {
+        session.run(command).code(8).says("needs `crm/db-key` version");
+    }
+    session.run(&["reencrypt", "resume", "-y"]).done();
+}
+
+#[test]
+fn an_empty_reason_waives_nothing() {
+    let columns = Columns::new();
+    columns.session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
+    for reason in ["", "  "] {
+        columns
+            .session
+            .run(&["reencrypt", "run", "-y", "--no-backup", reason])
+            .code(2)
+            .says("a reason in words");
+    }
+}

@@ -1,0 +1,100 @@
+//! Prompts on a terminal: a person answers, or presses Ctrl-C.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+use super::Session;
+
+/// A terminal, as a terminal emulator holds it, and the side that programs see.
+struct Terminal {
+    master: File,
+    slave: File,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let slave = File::options().read(true).write(true).open(name).unwrap();
+        Self { master: File::from(master), slave }
+    }
+
+    /// The command with this as its controlling terminal, which `setsid` makes it.
+    fn command(&self, session: &Session, arguments: &[&str]) -> Command {
+        let bare = session.bare(arguments);
+        let side = || Stdio::from(self.slave.try_clone().unwrap());
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(bare.get_program()).args(bare.get_args()).env_clear();
+        command.envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(bare.get_current_dir().unwrap()).stdin(side()).stdout(side()).stderr(side());
+        command
+    }
+
+    /// Reads until the program has shown this.
+    fn wait_for(&mut self, words: &str) {
+        let mut shown = Vec::new();
+        while !String::from_utf8_lossy(&shown).contains(words) {
+            let mut some = [0; 256];
+            let len = self.master.read(&mut some).unwrap();
+            shown.extend_from_slice(&some[..len]);
+        }
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.slave).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+}
+
+#[test]
+fn ctrl_c_at_a_hidden_prompt_interrupts_and_leaves_the_terminal_as_it_was() {
+    let session = Session::new();
+    // Two threads end the command, and either may come first.
+    for round in 0..10 {
+        let mut terminal = Terminal::new();
+        assert!(terminal.echoes());
+        let mut command = terminal.command(&session, &["list"]);
+        let mut child = command.spawn().unwrap();
+        terminal.wait_for("Passphrase of ");
+        while terminal.echoes() {
+            std::thread::yield_now();
+        }
+        terminal.master.write_all(b"\x03").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "round {round}");
+        assert!(terminal.echoes(), "round {round}: the echo stays off");
+    }
+}
+
+#[test]
+fn ctrl_c_at_a_confirmation_interrupts() {
+    let session = Session::new();
+    session.feed(&["put", "a", "-"], b"one").done();
+    session.feed(&["put", "a", "-"], b"two").done();
+    let mut terminal = Terminal::new();
+    let arguments = ["--key-file", "key", "destroy", "a", "--version", "1"];
+    let mut child = terminal.command(&session, &arguments).spawn().unwrap();
+    terminal.wait_for("[y/N]");
+    terminal.master.write_all(b"\x03").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(session.json(&["history", "a"])["versions"][0]["state"], "live");
+}
+
+#[test]
+fn an_answer_confirms() {
+    let session = Session::new();
+    session.feed(&["put", "a", "-"], b"one").done();
+    session.feed(&["put", "a", "-"], b"two").done();
+    for (answer, code) in [("n\n", 8), ("y\n", 0)] {
+        let mut terminal = Terminal::new();
+        let arguments = ["--key-file", "key", "destroy", "a", "--version", "1"];
+        let mut child = terminal.command(&session, &arguments).spawn().unwrap();
+        terminal.wait_for("[y/N]");
+        terminal.master.write_all(answer.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{answer}");
+    }
+}
