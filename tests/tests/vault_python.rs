@@ -80,7 +80,7 @@ fn python_reads_everything_in_a_vault() {
         let path = directory.path().join("v.vault");
         let [by_key, by_code] = ask(&fill(&path, suite)).try_into().expect("two answers");
         assert_eq!(by_key, by_code, "both slots give the same vault");
-        assert_eq!(by_key["slots"], json!(["key", "recovery code"]));
+        assert_eq!(by_key["slots"], json!(["key", "recovery-code"]));
         let [password, key] = &by_key["secrets"].as_array().expect("secrets")[..] else { panic!("{by_key}") };
         assert_eq!((&password["name"], &key["name"]), (&json!("crm/db/password"), &json!("pii/column-key")));
         assert!(key["deleted"].is_i64() && password.get("deleted").is_none());

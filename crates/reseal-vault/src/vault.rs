@@ -24,7 +24,7 @@ use crate::tree::Head;
 use crate::{file, schema};
 
 /// The name of the slot of the recovery code.
-const RECOVERY_SLOT: &str = "recovery code";
+const RECOVERY_SLOT: &str = "recovery-code";
 
 /// The random name of a vault, for as long as it lives. Not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

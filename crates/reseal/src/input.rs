@@ -224,6 +224,7 @@ fn read_limited(source: impl Read, what: &str) -> Outcome<SecretBytes> {
 }
 
 fn without_newline(bytes: SecretBytes) -> SecretBytes {
+    // EXPOSE: copied into a type that wipes itself.
     let exposed = bytes.expose();
     let Some(rest) = exposed.strip_suffix(b"\n") else { return bytes };
     SecretBytes::copy_from(rest.strip_suffix(b"\r").unwrap_or(rest))

@@ -269,7 +269,7 @@ fn a_new_vault_is_private_and_replaces_nothing() {
         assert_eq!(kind(created), Err(ErrorKind::Conflict), "{side} would be played into the new vault");
         assert_eq!(fs::read_dir(home.directory()).expect("listed").count(), 1, "nothing is left behind");
     }
-    for taken in ["test key", "recovery code"] {
+    for taken in ["test key", "recovery-code"] {
         let mut twice = home.create_options();
         twice.slots.push(NewSlot { name: taken.into(), opener: key_file() });
         assert_eq!(

@@ -56,9 +56,9 @@ fn slots_are_added_listed_and_removed() {
     assert_eq!(kind(rename), Err(ErrorKind::Refused), "no room to change one safely");
     let mut names: Vec<_> = vault.slots().expect("slots").into_iter().map(|slot| slot.name).collect();
     names.sort();
-    let expected = ["recovery code", "slot 0", "slot 1", "slot 2", "slot 3", "slot 4", "slot 5", "test key"];
+    let expected = ["recovery-code", "slot 0", "slot 1", "slot 2", "slot 3", "slot 4", "slot 5", "test key"];
     assert_eq!(names, expected);
-    for name in ["slot 0", "slot 1", "slot 2", "slot 3", "slot 4", "slot 5", "recovery code"] {
+    for name in ["slot 0", "slot 1", "slot 2", "slot 3", "slot 4", "slot 5", "recovery-code"] {
         vault.remove_slot(name).expect("removed");
     }
     assert_eq!(kind(vault.remove_slot("test key")), Err(ErrorKind::Refused), "the last one");

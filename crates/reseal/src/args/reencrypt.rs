@@ -65,7 +65,8 @@ pub(crate) struct DemoArgs {
     /// Rows of the table
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     pub(crate) rows: u64,
-    /// A database of your own to work in instead of a private server; a schema is made and dropped
+    /// A database of your own to work in instead of a private server; a schema is made and dropped. It has to let you in
+    /// without a password and without TLS, for example over its socket
     #[arg(long, value_name = "URL")]
     pub(crate) postgres: Option<String>,
     /// Use SQLite even where Postgres is installed

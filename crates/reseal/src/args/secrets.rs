@@ -123,7 +123,7 @@ pub(crate) enum LabelArg {
 /// `list`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only names that match; `*` stands for any characters
+    /// Only names that match; `*` stands for any characters but `/`
     pub(crate) pattern: Option<String>,
     /// Also those that were deleted
     #[arg(long)]
@@ -176,7 +176,7 @@ pub(crate) struct RevertArgs {
 /// `export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Only names that match; `*` stands for any characters
+    /// Only names that match; `*` stands for any characters but `/`
     pub(crate) pattern: Option<String>,
     /// What the reader understands
     #[arg(long, value_enum, default_value = "env")]

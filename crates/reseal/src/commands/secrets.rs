@@ -60,6 +60,10 @@ pub(crate) fn generate_value(app: &App, args: &GenerateArgs) -> Outcome {
         (None, None) => ValueSize::Default,
     };
     let Some(name) = &args.name else {
+        if app.ui.is_json() && !args.reveal {
+            return Err(Failure::new(Exit::Usage, "the value would be drawn and thrown away")
+                .hint("give a NAME to store it under, or --reveal to have it in the object"));
+        }
         let value = generate(format, size, &OsRandom)?;
         let object = if args.reveal { value_fields(&value) } else { Map::new() };
         return print_value(app, &value, Value::Object(object));
@@ -265,7 +269,7 @@ fn print_value(app: &App, value: &SecretBytes, object: Value) -> Outcome {
     }
     // EXPOSE: stdout is what was asked for.
     app.ui.bytes(value.expose())?;
-    // The next prompt of a shell begins on a line of its own; a program gets the value and nothing else.
+    // EXPOSE: looked at only. The next prompt of a shell begins on a line of its own; a program gets the value and nothing else.
     if std::io::stdout().is_terminal() && !value.expose().ends_with(b"\n") {
         app.ui.line("")?;
     }

@@ -113,7 +113,7 @@ pub(crate) fn key(app: &App, command: KeyCommand) -> Outcome {
 
 fn list(app: &App) -> Outcome {
     let slots = app.vault()?.slots()?;
-    let object = |slot: &SlotInfo| json!({ "name": slot.name, "kind": slot.kdf.name(), "created_at": when::show(slot.created_at) });
+    let object = |slot: &SlotInfo| json!({ "name": slot.name, "kind": kind_name(slot), "created_at": when::show(slot.created_at) });
     app.ui.result(json!({ "slots": slots.iter().map(object).collect::<Vec<_>>() }), || {
         let mut table = Table::new(&["name", "opens with", "made"]);
         for slot in &slots {
@@ -122,6 +122,11 @@ fn list(app: &App) -> Outcome {
         table.to_string()
     })?;
     Ok(Exit::Done)
+}
+
+/// The kind of a slot as `key add` calls it too.
+fn kind_name(slot: &SlotInfo) -> String {
+    slot.kdf.name().replace(' ', "-")
 }
 
 fn add(app: &App, args: &KeyAddArgs) -> Outcome {

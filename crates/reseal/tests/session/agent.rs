@@ -80,8 +80,11 @@ fn an_agent_ends_when_its_time_is_over() {
     let session = Session::new();
     session.run(&["unlock", "--for", "1s"]).done();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while without_key(&session, &["list"]).code == Some(0) {
+    let mut ended = without_key(&session, &["list"]);
+    while ended.code == Some(0) {
         assert!(std::time::Instant::now() < deadline, "the agent holds the key for longer than it should");
         std::thread::sleep(std::time::Duration::from_millis(100));
+        ended = without_key(&session, &["list"]);
     }
+    ended.code(4).says("reseal unlock");
 }

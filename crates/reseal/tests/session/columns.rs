@@ -139,6 +139,8 @@ fn a_rollback_brings_the_old_key_back() {
 fn nothing_begins_without_a_new_key_or_its_second_copy() {
     let columns = Columns::new();
     let session = &columns.session;
+    let plan = session.run(&["reencrypt", "plan"]).done().stdout;
+    assert!(plan.contains("reseal generate crm/db-key --kind key --pending"), "{plan}");
     session
         .run(&["reencrypt", "run", "-y"])
         .code(8)

@@ -92,6 +92,8 @@ fn generated_values_follow_their_format() {
     generate(&["a/key", "--pending"]);
     assert_eq!(session.json(&["history", "a/key"])["versions"][1]["kind"], "key");
     session.run(&["generate", "a/key", "--format", "hex", "--kind", "key"]).code(2);
+    session.run(&["--json", "generate"]).code(2).says("thrown away").says("--reveal");
+    assert_eq!(session.json(&["generate", "--reveal"])["value"].as_str().unwrap().len(), 43);
 }
 
 #[test]
@@ -143,6 +145,12 @@ fn key_slots_come_and_go() {
     assert!(!session.path("second").exists(), "a key that opens nothing");
     session.run(&["key", "add", "--name", "ci", "--new-key-file", "third"]).done();
     let added = session.run(&["key", "add", "--recovery-code"]).done();
+    let slots = session.json(&["key", "list"])["slots"].as_array().unwrap().clone();
+    let text = |slot: &serde_json::Value, field: &str| slot[field].as_str().unwrap().to_owned();
+    let mut kinds: Vec<_> = slots.iter().map(|slot| [text(slot, "name"), text(slot, "kind")]).collect();
+    kinds.sort();
+    // The same words as `key add` prints and takes.
+    assert_eq!(kinds, [["ci", "key-file"], ["key-file", "key-file"], ["recovery-code", "recovery-code"]]);
     let code = added.stdout.lines().last().unwrap();
     std::fs::write(session.path("code"), code).unwrap();
     for opener in [["--key-file", "third"], ["--passphrase-file", "code"]] {

@@ -218,7 +218,9 @@ pub(super) fn plan_words(run: &ColumnRun, survey: &Survey, copy: Option<&SecondC
         lines.push(format!("  to        {to}, {secret} version {new}"));
         lines.push(format!("  2nd copy  {}", copy.map_or_else(no_copy, copy_words)));
     } else {
-        lines.push(format!("  to        {to}, no new key yet: `reseal generate {secret} --pending`"));
+        // The old key may be of another kind.
+        let kind = if to == "reseal" { " --kind key" } else { "" };
+        lines.push(format!("  to        {to}, no new key yet: `reseal generate {secret}{kind} --pending`"));
     }
     if run.is_begun() {
         lines.push(format!("  run       {} is unfinished and would go on", record.plan.run));
