@@ -7,11 +7,11 @@ use reseal_engine::{Job, RunId, RunPlan};
 use reseal_formats::ColumnType;
 use reseal_sandbox::ledger::{Comparison, Ledger};
 use reseal_sandbox::postgres::{Options, Server};
-use reseal_sandbox::seal::{Key, Sealer, Sealing};
+use reseal_sandbox::seal::{Sealer, Sealing};
+use reseal_sandbox::stage::Census;
 use reseal_sandbox::table::{self, Table};
-use reseal_sandbox::values::{COLUMNS, Cell, Values};
+use reseal_sandbox::values::{COLUMNS, Values};
 use reseal_sandbox::writer::{Writer, WriterOptions};
-
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::probe;
@@ -30,19 +30,6 @@ pub struct Scene {
     pub keys: Arc<TwoKeys>,
     /// What was loaded.
     pub ledger: Ledger,
-}
-
-/// Which keys open the values of the table, counted in one snapshot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Rows.
-    pub rows: u64,
-    /// Values that open under the old key only.
-    pub old: u64,
-    /// Values that open under the new key only.
-    pub new: u64,
-    /// Values that open under neither or both.
-    pub unopened: u64,
 }
 
 /// Connects to a database of a private server; the connection is driven by a task of the current runtime.
@@ -122,21 +109,7 @@ impl Scene {
     pub async fn census(&self) -> Census {
         let client = self.server.connect().await.expect("the server answers");
         let mut census = Census::default();
-        let count = |rows: &[table::StoredRow]| {
-            census.rows += rows.len() as u64;
-            let cells = rows.iter().flat_map(|row| {
-                let cells = row.cells.iter().enumerate();
-                cells.filter_map(|(column, cell)| Some((Cell { id: row.id, column }, cell.as_deref()?)))
-            });
-            let cells: Vec<(Cell, &[u8])> = cells.collect();
-            for opened in self.keys.open_many(&cells) {
-                match opened.map(|opened| opened.key) {
-                    Some(Key::Old) => census.old += 1,
-                    Some(Key::New) => census.new += 1,
-                    None => census.unopened += 1,
-                }
-            }
-        };
+        let count = |rows: &[table::StoredRow]| census.add(rows, &*self.keys);
         self.table.scan(&client, count).await.expect("the table can be read");
         census
     }

@@ -66,7 +66,7 @@ impl Killed {
         engine.kill_9();
         self.kills += 1;
         let census = self.scene.census().await;
-        assert_eq!(census.unopened, 0, "after a kill every value opens under exactly one key: {census:?}");
+        assert_eq!(census.neither, 0, "after a kill every value opens under exactly one key: {census:?}");
         assert!(census.old > 0 && census.new > 0, "the kill came amid the run: {census:?}");
         let client = self.scene.server.connect().await.unwrap();
         Account::read(&client).await.check();

@@ -129,7 +129,7 @@ async fn kill_postgres_while_engine_and_application_write() {
         scene.server.restart().unwrap();
         println!("seed {seed}: kill {} after {:.0} %", kill + 1, target * 100.0);
         let census = scene.census().await;
-        assert_eq!(census.unopened, 0, "every value opens under exactly one key: {census:?}");
+        assert_eq!(census.neither, 0, "every value opens under exactly one key: {census:?}");
         let client = scene.server.connect().await.unwrap();
         Account::read(&client).await.check();
         if kill == KILLS / 2 {

@@ -17,6 +17,7 @@ use reseal_tests::python::{Package, answers};
 use reseal_tests::random::seed;
 use reseal_tests::scene::connect;
 use reseal_tests::scheme::{Scheme, Stored, column_ids};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config};
 
@@ -26,6 +27,13 @@ const OLD: &str = "the DB_ENCRYPTION_KEY of last quarter";
 const NEW: &str = "the DB_ENCRYPTION_KEY of this quarter";
 /// What the application tries to do per second, so that it does at least 200.
 const WRITES_PER_SECOND: f64 = 300.0;
+/// What it has to have done meanwhile, whatever the machine: the command is held while the application is behind.
+const WRITES: u64 = 1000;
+const RATE: f64 = 200.0;
+/// How long the command is held at a time: shorter than anything that the database or the application waits for.
+const HOLD: Duration = Duration::from_millis(20);
+/// How long one way may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Values that one Python process is asked for at a time.
 const QUESTIONS: usize = 25_000;
 
@@ -34,6 +42,14 @@ const QUESTIONS: usize = 25_000;
 struct Traffic {
     writes: u64,
     seconds: f64,
+}
+
+impl Traffic {
+    /// Whether the application did less than its share while this share of the rows was re-encrypted.
+    fn is_behind(self, share: f64) -> bool {
+        // A little more than is asked for, because what follows the last look is not seen.
+        (self.writes as f64) < share * WRITES as f64 * 1.3 || (self.writes as f64) < self.seconds * RATE * 1.1
+    }
 }
 
 /// One way of the column, in a database of its own.
@@ -117,24 +133,34 @@ strategy = "columns"
 
     /// Waits for the command and notes what the application did between its first and its last batch.
     async fn watch(&self, mut command: Child, writer: &Writer) -> (Ended, Traffic) {
+        let begin = Instant::now();
         let mut first: Option<(u64, Instant)> = None;
         let mut last = (0, Instant::now());
         let (mut batches, mut switched) = (0, false);
+        let since = |first: (u64, Instant), last: (u64, Instant)| Traffic {
+            writes: last.0 - first.0,
+            seconds: (last.1 - first.1).as_secs_f64(),
+        };
         while command.try_wait().unwrap().is_none() {
+            assert!(begin.elapsed() < PATIENCE, "the command takes too long");
             let (now, share) = self.progress().await;
+            let seen = (writer.transactions(), Instant::now());
             if now > batches {
                 batches = now;
-                last = (writer.transactions(), Instant::now());
+                last = seen;
                 first.get_or_insert(last);
             }
             if share > 0.4 && !switched {
                 writer.switch_to_new_key();
                 switched = true;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            if first.is_some_and(|first| share < 1.0 && since(first, seen).is_behind(share)) {
+                hold(&command).await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
         }
-        let first = first.expect("there was a batch");
-        let traffic = Traffic { writes: last.0 - first.0, seconds: (last.1 - first.1).as_secs_f64() };
+        let traffic = since(first.expect("there was a batch"), last);
         (finish(command), traffic)
     }
 
@@ -157,9 +183,17 @@ strategy = "columns"
     }
 }
 
+/// Stops the command for a moment.
+async fn hold(command: &Child) {
+    // A process that has ended in between is told nothing.
+    let _ = kill_process(Pid::from_child(command), Signal::STOP);
+    tokio::time::sleep(HOLD).await;
+    let _ = kill_process(Pid::from_child(command), Signal::CONT);
+}
+
 fn check_run(report: &Report, traffic: Traffic, run: &Value) {
-    assert!(traffic.writes >= 1000, "{} writes between the first and the last batch", traffic.writes);
-    assert!(traffic.writes as f64 / traffic.seconds >= 200.0, "{traffic:?}");
+    assert!(traffic.writes >= WRITES, "{} writes between the first and the last batch", traffic.writes);
+    assert!(traffic.writes as f64 / traffic.seconds >= RATE, "{traffic:?}");
     assert!(["insert", "update", "delete"].iter().all(|kind| report.writes[kind] > 0), "{report:?}");
     assert!(report.errors.is_empty() && report.reconnects == 0, "the application saw errors: {report:?}");
     assert_eq!((&run["old_left"], &run["quarantined"]), (&json!(0), &json!(0)));
