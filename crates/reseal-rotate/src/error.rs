@@ -3,7 +3,7 @@
 use reseal_crypto::keyring::HandleClash;
 use reseal_crypto::random::RandomError;
 use reseal_engine::EngineError;
-use reseal_vault::{NameError, VaultError};
+use reseal_vault::{NameError, SecretKind, VaultError};
 
 use crate::plan::PlanError;
 
@@ -66,6 +66,22 @@ pub enum RotateError {
     NoPendingKey {
         /// The secret.
         secret: String,
+        /// What the new key has to be; any kind will do without it.
+        kind: Option<SecretKind>,
+    },
+    /// The new key is not what the new format takes.
+    #[error(
+        "version {version} of key `{secret}` is of kind {found}; the new format takes one of kind {kind}"
+    )]
+    WrongKind {
+        /// The secret.
+        secret: String,
+        /// Its version.
+        version: u64,
+        /// What it is.
+        found: SecretKind,
+        /// What it has to be.
+        kind: SecretKind,
     },
     /// The new key exists once only.
     #[error("version {version} of key `{secret}` is in no backup")]
@@ -124,9 +140,11 @@ impl RotateError {
             Self::UnknownColumns { .. } | Self::NoRun { .. } | Self::NoCurrentKey { .. } => {
                 ErrorKind::NotFound
             }
-            Self::NoPendingKey { .. } | Self::NoSecondCopy { .. } | Self::NotDone { .. } | Self::Keys(_) => {
-                ErrorKind::Refused
-            }
+            Self::NoPendingKey { .. }
+            | Self::WrongKind { .. }
+            | Self::NoSecondCopy { .. }
+            | Self::NotDone { .. }
+            | Self::Keys(_) => ErrorKind::Refused,
             Self::Unfinished { .. } => ErrorKind::Conflict,
             Self::Record { .. } => ErrorKind::Damaged,
             Self::Random(_) => ErrorKind::Failed,
@@ -143,8 +161,14 @@ impl RotateError {
             Self::NoCurrentKey { secret } => {
                 format!("store the key that the values are under now: `reseal put {secret}`")
             }
-            Self::NoPendingKey { secret } => format!(
-                "make one with `reseal generate {secret} --pending`, or bring one with `reseal put {secret} --pending`"
+            Self::NoPendingKey { secret, kind } => {
+                let kind = kind.map(|kind| format!(" --kind {kind}")).unwrap_or_default();
+                format!(
+                    "make one with `reseal generate {secret}{kind} --pending`, or bring one with `reseal put {secret}{kind} --pending`"
+                )
+            }
+            Self::WrongKind { secret, kind, .. } => format!(
+                "drop it with `reseal discard {secret}`, then make one with `reseal generate {secret} --kind {kind} --pending`"
             ),
             Self::NoSecondCopy { .. } => {
                 "make a backup on another disk with `reseal backup create FILE`, or waive it with --no-backup REASON"

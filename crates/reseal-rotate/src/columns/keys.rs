@@ -4,7 +4,7 @@ use reseal_crypto::random::OsRandom;
 use reseal_crypto::{ColumnKey, KeyMaterial, KeyRef, Keyring};
 use reseal_engine::RunPlan;
 use reseal_formats::FormatSpec;
-use reseal_vault::{Label, SecretName, Vault, VaultError, VersionSelector};
+use reseal_vault::{Label, SecretKind, SecretName, Vault, VaultError, VersionSelector};
 
 use crate::error::RotateError;
 
@@ -15,13 +15,27 @@ pub(super) struct KeyPair {
     pub(super) new: KeyRef,
 }
 
-/// The current and the pending version of a secret.
-pub(super) fn labelled(vault: &mut Vault, secret: &SecretName) -> Result<KeyPair, RotateError> {
+/// The current version of a secret, and the pending one, which has to be what `target` takes.
+pub(super) fn labelled(
+    vault: &mut Vault,
+    secret: &SecretName,
+    target: &FormatSpec,
+) -> Result<KeyPair, RotateError> {
     let old = current(vault, secret)?;
-    match vault.show(secret)?.labels.get(Label::Pending) {
-        Some(version) => Ok(KeyPair { old, new: KeyRef { secret: secret.to_string(), version } }),
-        None => Err(RotateError::NoPendingKey { secret: secret.to_string() }),
+    let needed = needed_kind(target);
+    let Some(version) = vault.show(secret)?.labels.get(Label::Pending) else {
+        return Err(RotateError::NoPendingKey { secret: secret.to_string(), kind: needed });
+    };
+    let found = vault.version(secret, VersionSelector::Number(version))?.kind;
+    if let Some(kind) = needed.filter(|needed| *needed != found) {
+        return Err(RotateError::WrongKind { secret: secret.to_string(), version, found, kind });
     }
+    Ok(KeyPair { old, new: KeyRef { secret: secret.to_string(), version } })
+}
+
+/// What a key of this format has to be; foreign formats take whatever decodes to their length.
+fn needed_kind(target: &FormatSpec) -> Option<SecretKind> {
+    matches!(target, FormatSpec::Reseal(_)).then_some(SecretKind::Key)
 }
 
 /// The current version of a secret.

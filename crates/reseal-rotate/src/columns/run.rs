@@ -65,6 +65,7 @@ impl ColumnRun {
     /// # Errors
     ///
     /// [`RotateError::UnknownColumns`], [`RotateError::NoCurrentKey`], [`RotateError::NoPendingKey`],
+    /// [`RotateError::WrongKind`],
     /// [`RotateError::NoRun`], [`RotateError::Unfinished`], and those of vault and database.
     pub async fn prepare(
         plan: &Plan,
@@ -257,10 +258,14 @@ impl ColumnRun {
         purpose: Purpose,
     ) -> Result<Self, RotateError> {
         let secret: SecretName = plan.secret_name(&columns.key).parse()?;
-        let (old, new) = match (keys::labelled(vault, &secret), purpose) {
+        let (old, new) = match (keys::labelled(vault, &secret, &columns.target()), purpose) {
             (Ok(pair), Purpose::Run | Purpose::Look) => (pair.old, Some(pair.new)),
-            (Err(error), Purpose::Run) => return Err(error),
-            (Err(RotateError::NoPendingKey { .. }) | Ok(_), _) => (keys::current(vault, &secret)?, None),
+            (Err(error @ RotateError::WrongKind { .. }), Purpose::Look) | (Err(error), Purpose::Run) => {
+                return Err(error);
+            }
+            (Err(RotateError::NoPendingKey { .. } | RotateError::WrongKind { .. }) | Ok(_), _) => {
+                (keys::current(vault, &secret)?, None)
+            }
             (Err(error), _) => return Err(error),
         };
         let target = Target::of(plan, &columns.server, vault)?;

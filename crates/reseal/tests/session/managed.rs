@@ -46,8 +46,21 @@ fn a_wedged_key_comes_free() {
     let columns = Columns::new();
     let session = &columns.session;
     session.run(&["generate", "crm/db-key", "--kind", "password", "--pending"]).done();
-    session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).code(8);
+    session
+        .run(&["reencrypt", "run", "-y", "--no-backup", "a test"])
+        .code(8)
+        .says("is of kind password; the new format takes one of kind key")
+        .says("`reseal discard crm/db-key`")
+        .says("`reseal generate crm/db-key --kind key --pending`");
+    session.run(&["reencrypt", "plan"]).code(8).says("of kind password");
+    session.run(&["reencrypt", "verify"]).done();
     session.run(&["discard", "crm/db-key"]).done();
+    let plan = session.run(&["reencrypt", "plan"]).done();
+    assert!(plan.stdout.contains("`reseal generate crm/db-key --kind key --pending`"), "{plan:?}");
+    session
+        .run(&["reencrypt", "run", "-y"])
+        .code(8)
+        .says("`reseal generate crm/db-key --kind key --pending`");
     session.run(&["generate", "crm/db-key", "--kind", "key", "--pending"]).done();
     session.run(&["reencrypt", "run", "-y", "--no-backup", "a test"]).done();
 }

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
 use super::Session;
+use super::columns::Columns;
 
 /// A terminal, as a terminal emulator holds it, and the side that programs see.
 struct Terminal {
@@ -25,12 +27,16 @@ impl Terminal {
         Self { master: File::from(master), slave }
     }
 
-    /// The command with this as its controlling terminal, which `setsid` makes it.
-    fn command(&self, session: &Session, arguments: &[&str]) -> Command {
+    /// The command with this as its controlling terminal, which `setsid` makes it, and `stdin` to read from.
+    fn command(&self, session: &Session, stdin: &str, arguments: &[&str]) -> Command {
         let bare = session.bare(arguments);
         let side = || Stdio::from(self.slave.try_clone().unwrap());
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(bare.get_program()).args(bare.get_args()).env_clear();
+        command
+            .args(["--ctty", "--wait", "sh", "-c", "exec \"$@\" < \"$0\"", stdin])
+            .arg(bare.get_program())
+            .args(bare.get_args())
+            .env_clear();
         command.envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(bare.get_current_dir().unwrap()).stdin(side()).stdout(side()).stderr(side());
         command
@@ -51,6 +57,19 @@ impl Terminal {
     }
 }
 
+/// The exit code; a command that does not end within 20 seconds has none.
+fn ended(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    None
+}
+
 #[test]
 fn ctrl_c_at_a_hidden_prompt_interrupts_and_leaves_the_terminal_as_it_was() {
     let session = Session::new();
@@ -58,14 +77,14 @@ fn ctrl_c_at_a_hidden_prompt_interrupts_and_leaves_the_terminal_as_it_was() {
     for round in 0..10 {
         let mut terminal = Terminal::new();
         assert!(terminal.echoes());
-        let mut command = terminal.command(&session, &["list"]);
-        let mut child = command.spawn().unwrap();
+        // Prompts ask on the terminal also where stdin is something else.
+        let mut child = terminal.command(&session, "/dev/null", &["list"]).spawn().unwrap();
         terminal.wait_for("Passphrase of ");
         while terminal.echoes() {
             std::thread::yield_now();
         }
         terminal.master.write_all(b"\x03").unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130), "round {round}");
+        assert_eq!(ended(&mut child), Some(130), "round {round}");
         assert!(terminal.echoes(), "round {round}: the echo stays off");
     }
 }
@@ -77,10 +96,10 @@ fn ctrl_c_at_a_confirmation_interrupts() {
     session.feed(&["put", "a", "-"], b"two").done();
     let mut terminal = Terminal::new();
     let arguments = ["--key-file", "key", "destroy", "a", "--version", "1"];
-    let mut child = terminal.command(&session, &arguments).spawn().unwrap();
+    let mut child = terminal.command(&session, "/dev/tty", &arguments).spawn().unwrap();
     terminal.wait_for("[y/N]");
     terminal.master.write_all(b"\x03").unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(ended(&mut child), Some(130));
     assert_eq!(session.json(&["history", "a"])["versions"][0]["state"], "live");
 }
 
@@ -92,9 +111,22 @@ fn an_answer_confirms() {
     for (answer, code) in [("n\n", 8), ("y\n", 0)] {
         let mut terminal = Terminal::new();
         let arguments = ["--key-file", "key", "destroy", "a", "--version", "1"];
-        let mut child = terminal.command(&session, &arguments).spawn().unwrap();
+        let mut child = terminal.command(&session, "/dev/tty", &arguments).spawn().unwrap();
         terminal.wait_for("[y/N]");
         terminal.master.write_all(answer.as_bytes()).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(code), "{answer}");
+        assert_eq!(ended(&mut child), Some(code), "{answer}");
     }
+}
+
+#[test]
+fn ctrl_c_at_the_question_of_a_run_begins_nothing() {
+    let columns = Columns::ready();
+    let mut terminal = Terminal::new();
+    let arguments = ["--key-file", "key", "reencrypt", "run"];
+    let mut child = terminal.command(&columns.session, "/dev/tty", &arguments).spawn().unwrap();
+    terminal.wait_for("[y/N]");
+    terminal.master.write_all(b"\x03").unwrap();
+    assert_eq!(ended(&mut child), Some(130));
+    let status = columns.session.json(&["reencrypt", "status"]);
+    assert_eq!(status["columns"][0]["state"], serde_json::Value::Null);
 }
