@@ -161,6 +161,9 @@ pub struct Position(pub Vec<u8>);
 pub struct Batch {
     /// Where the store finds each row quickly. A hint: safety never rests on it.
     pub locators: Vec<u64>,
+    /// Which version of each row was read, where the store numbers them: the inserting transaction (`xmin`) for
+    /// Postgres; empty for SQLite.
+    pub versions: Vec<u32>,
     /// The row key, column by column; empty where the table has none.
     pub keys: Vec<KeyCells>,
     /// The stored bytes, column by column, in the order of the plan.
@@ -221,6 +224,7 @@ impl Batch {
     /// Appends the rows of another batch of the same plan.
     pub(crate) fn append(&mut self, other: Self) {
         self.locators.extend(other.locators);
+        self.versions.extend(other.versions);
         self.keys.iter_mut().zip(&other.keys).for_each(|(whole, part)| whole.append(part));
         self.columns.iter_mut().zip(&other.columns).for_each(|(whole, part)| whole.append(part));
     }

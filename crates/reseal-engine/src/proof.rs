@@ -14,7 +14,7 @@ use crate::transform::{Census, census_on_pool};
 use crate::worker::Crew;
 
 /// Rows of one read.
-const ROWS: usize = 20_000;
+const ROWS: usize = 5_000;
 
 /// How much of the table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

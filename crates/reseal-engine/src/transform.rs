@@ -440,6 +440,7 @@ mod tests {
         }
         Batch {
             locators: (0..600).collect(),
+            versions: Vec::new(),
             keys: vec![KeyCells::Integer((0..600).collect())],
             columns: vec![cells],
             end: Position(vec![9]),

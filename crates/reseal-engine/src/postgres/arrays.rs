@@ -27,6 +27,8 @@ pub(super) struct Column<'a> {
 pub(super) enum Source<'a> {
     /// Row locations, by row.
     Tids(&'a [u64]),
+    /// Versions of the rows, by row.
+    Versions(&'a [u32]),
     /// Key cells, by row.
     Key(&'a KeyCells),
     /// Cells as they were read, by row.
@@ -47,6 +49,7 @@ impl<'a> Column<'a> {
         let row = self.changes[change].row as usize;
         match self.source {
             Source::Tids(locators) => put_tid(locators[row], buf),
+            Source::Versions(versions) => buf.put_u32(versions[row]),
             Source::Places(places) => put_tid(places[change], buf),
             Source::Key(cells) => return put_key(cells, row, buf),
             Source::Read(cells) => return put_cell(cells.get(row), buf),

@@ -6,7 +6,7 @@ use crate::plan::{Job, KeyType};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xFF\r\n\0";
 
-/// Collects the rows of one COPY: `ctid`, key columns, columns of the plan.
+/// Collects the rows of one COPY: `ctid`, `xmin`, key columns, columns of the plan.
 pub(super) struct Collector {
     batch: Batch,
     started: bool,
@@ -27,6 +27,7 @@ impl Collector {
         Self {
             batch: Batch {
                 locators: Vec::with_capacity(rows),
+                versions: Vec::with_capacity(rows),
                 keys: keys.collect(),
                 columns: columns.collect(),
                 end: Position::default(),
@@ -57,7 +58,7 @@ impl Collector {
             if count == -1 {
                 return Ok(());
             }
-            if usize::from(count.unsigned_abs()) != 1 + self.batch.keys.len() + self.batch.columns.len() {
+            if usize::from(count.unsigned_abs()) != 2 + self.batch.keys.len() + self.batch.columns.len() {
                 return Err(broken("a row has another number of fields"));
             }
             self.row(&mut fields)?;
@@ -68,6 +69,8 @@ impl Collector {
     fn row(&mut self, fields: &mut Fields<'_>) -> Result<(), EngineError> {
         let tid = fields.field()?.ok_or_else(|| broken("a row has no ctid"))?;
         self.batch.locators.push(locator(tid)?);
+        let version = fields.field()?.ok_or_else(|| broken("a row has no xmin"))?;
+        self.batch.versions.push(u32::from_be_bytes(exact(version)?));
         for column in &mut self.batch.keys {
             let cell = fields.field()?;
             let bytes = cell.ok_or_else(|| broken("a row key is NULL"))?;

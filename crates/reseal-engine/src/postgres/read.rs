@@ -78,7 +78,7 @@ impl PostgresSession {
         let list = expressions.join(", ");
         let rows = limits.rows;
         let select = format!(
-            "SELECT t.ctid, {list} FROM ONLY {relation} AS t WHERE t.ctid >= {lo} AND t.ctid < {hi}{only} LIMIT {rows}"
+            "SELECT t.ctid, t.xmin, {list} FROM ONLY {relation} AS t WHERE t.ctid >= {lo} AND t.ctid < {hi}{only} LIMIT {rows}"
         );
         if !wide {
             return Ok(format!("COPY ({select}) TO STDOUT (FORMAT binary)"));
@@ -88,8 +88,8 @@ impl PostgresSession {
         let (names, size) = (names.join(", "), self.size_expression());
         let budget = limits.bytes;
         Ok(format!(
-            "COPY (SELECT ctid, {names} FROM (SELECT *, sum({size}) OVER (ORDER BY ctid ROWS UNBOUNDED PRECEDING) - {size} AS before
-             FROM ({select}) AS r(ctid, {names})) AS s WHERE before < {budget} ORDER BY ctid) TO STDOUT (FORMAT binary)"
+            "COPY (SELECT ctid, xmin, {names} FROM (SELECT *, sum({size}) OVER (ORDER BY ctid ROWS UNBOUNDED PRECEDING) - {size} AS before
+             FROM ({select}) AS r(ctid, xmin, {names})) AS s WHERE before < {budget} ORDER BY ctid) TO STDOUT (FORMAT binary)"
         ))
     }
 

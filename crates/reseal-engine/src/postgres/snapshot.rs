@@ -9,6 +9,8 @@ use crate::error::{DatabaseError, EngineError};
 use crate::ledger::ScanRange;
 use crate::store::{Horizon, SnapshotId};
 
+/// Spans per worker: enough that none waits long for the last ones.
+const SPANS_PER_WORKER: u64 = 16;
 const PROVING: &str = "read the table under one snapshot";
 
 /// Most blocks of a span: 64 MiB of rows.
@@ -50,7 +52,7 @@ impl PostgresSession {
     pub(super) async fn block_ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
         let leaves = self.load_leaves().await?;
         let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
-        let size = (blocks / (workers as u64 * 4)).clamp(SPAN_BLOCKS_MIN, SPAN_BLOCKS);
+        let size = (blocks / (workers as u64 * SPANS_PER_WORKER)).clamp(SPAN_BLOCKS_MIN, SPAN_BLOCKS);
         let mut ranges = Vec::new();
         for leaf in &leaves {
             let starts = (0..leaf.blocks).step_by(usize::try_from(size).unwrap_or(usize::MAX));

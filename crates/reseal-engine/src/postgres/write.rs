@@ -148,24 +148,24 @@ impl PostgresSession {
     ) -> Result<Vec<u32>, EngineError> {
         // A foreign-key check holds a row of a unique index against the UPDATE, but not against the weaker lock.
         let strength = if leaf.unique { "UPDATE" } else { "NO KEY UPDATE" };
-        let keys = self.key_aliases();
+        let columns = self.row_columns(batch, picked);
         let statement = format!(
-            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid{}, ord)
-               JOIN ONLY {} AS t ON t.ctid = u.tid{} FOR {strength} OF t SKIP LOCKED",
-            placeholders(&self.key_types()),
-            list(&keys),
+            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid, version{}, ord)
+               JOIN ONLY {} AS t ON {} FOR {strength} OF t SKIP LOCKED",
+            placeholders(columns.len()),
+            list(&self.row_aliases()),
             leaf.name,
-            self.key_match(),
+            self.row_match(),
         );
-        let rows = self.query(&statement, &self.key_columns(batch, picked)).await?;
+        let rows = self.query(&statement, &columns).await?;
         let ordinals = rows.iter().map(|row| row.get::<_, i64>(0));
         let mut obtained: Vec<u32> = ordinals.filter_map(|ord| pick(picked, ord)).collect();
         obtained.sort_unstable();
         Ok(obtained)
     }
 
-    /// The compare-and-set. A row is written only where it stands as it was read; what is then stored comes back and
-    /// is compared with what was sent.
+    /// The compare-and-set. A row is written only where the very version that was read still stands; what is then
+    /// stored comes back and is compared with what was sent.
     async fn update_rows(
         &self,
         leaf: &Leaf,
@@ -177,19 +177,19 @@ impl PostgresSession {
         if picked.is_empty() {
             return Ok(returned);
         }
+        let mut columns = self.row_columns(batch, picked);
+        columns.extend(self.new_columns(batch, picked));
         let statement = format!(
-            "UPDATE ONLY {} AS t SET {} FROM unnest({}) WITH ORDINALITY AS u(tid{}{}{}, ord)
+            "UPDATE ONLY {} AS t SET {} FROM unnest({}) WITH ORDINALITY AS u(tid, version{}{}, ord)
               WHERE {} RETURNING u.ord, t.ctid, {}",
             leaf.name,
             self.assignments(),
-            placeholders(&self.row_types(true)),
-            list(&self.key_aliases()),
-            list(&self.aliases('o')),
-            list(&self.aliases('n')),
+            placeholders(columns.len()),
+            list(&self.row_aliases()),
+            list(&self.new_aliases()),
             self.row_match(),
             row_expressions(&self.job).join(", "),
         );
-        let columns = self.row_columns(batch, picked, true);
         let parameters = columns.iter().map(|(column, ty)| (column, ty.clone()));
         let rows = self.client.query_typed_raw(&statement, parameters).await.map_err(writing)?;
         let mut rows = std::pin::pin!(rows);
@@ -289,15 +289,15 @@ impl PostgresSession {
         batch: &VerifiedBatch,
         picked: &[u32],
     ) -> Result<Vec<u32>, EngineError> {
+        let columns = self.row_columns(batch, picked);
         let statement = format!(
-            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid{}{}, ord) JOIN ONLY {} AS t ON {}",
-            placeholders(&self.row_types(false)),
-            list(&self.key_aliases()),
-            list(&self.aliases('o')),
+            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid, version{}, ord) JOIN ONLY {} AS t ON {}",
+            placeholders(columns.len()),
+            list(&self.row_aliases()),
             leaf.name,
             self.row_match(),
         );
-        let rows = self.query(&statement, &self.row_columns(batch, picked, false)).await?;
+        let rows = self.query(&statement, &columns).await?;
         Ok(rows.iter().filter_map(|row| pick(picked, row.get(0))).collect())
     }
 
@@ -307,74 +307,69 @@ impl PostgresSession {
         Ok(self.client.query_typed(statement, &parameters).await.map_err(writing)?)
     }
 
-    fn key_types(&self) -> Vec<Type> {
-        let key_type = |kind| match kind {
+    fn key_types(&self) -> impl Iterator<Item = Type> {
+        self.job.plan.key.iter().map(|key| match key.kind {
             KeyType::Integer => Type::INT8_ARRAY,
             KeyType::Text | KeyType::Other => Type::TEXT_ARRAY,
             KeyType::Bytes => Type::BYTEA_ARRAY,
             KeyType::Uuid => Type::UUID_ARRAY,
-        };
-        let keys = self.job.plan.key.iter().map(|key| key_type(key.kind));
-        std::iter::once(Type::TID_ARRAY).chain(keys).collect()
+        })
     }
 
-    fn row_types(&self, with_new: bool) -> Vec<Type> {
-        let types = self.job.plan.columns.iter().map(|column| match column.column_type {
+    fn value_types(&self) -> impl Iterator<Item = Type> {
+        self.job.plan.columns.iter().map(|column| match column.column_type {
             ColumnType::Bytes => Type::BYTEA_ARRAY,
             ColumnType::Text => Type::TEXT_ARRAY,
-        });
-        let times = if with_new { 2 } else { 1 };
-        let mut all = self.key_types();
-        (0..times).for_each(|_| all.extend(types.clone()));
-        all
+        })
     }
 
-    fn key_columns<'a>(&self, batch: &'a VerifiedBatch, picked: &'a [u32]) -> Vec<(Column<'a>, Type)> {
-        let Batch { locators, keys, .. } = batch.batch();
-        let sources = std::iter::once(Source::Tids(locators)).chain(keys.iter().map(Source::Key));
-        let columns = sources.map(|source| Column::new(source, batch.changes(), picked));
-        columns.zip(self.key_types()).collect()
-    }
-
-    fn row_columns<'a>(
-        &self,
-        batch: &'a VerifiedBatch,
-        picked: &'a [u32],
-        with_new: bool,
-    ) -> Vec<(Column<'a>, Type)> {
-        let Batch { locators, keys, columns, .. } = batch.batch();
-        let mut sources = vec![Source::Tids(locators)];
-        sources.extend(keys.iter().map(Source::Key));
-        sources.extend(columns.iter().map(Source::Read));
-        if with_new {
-            sources.extend(batch.sealed().iter().map(Source::Sealed));
+    /// What tells the version of a row that was read, as [`row_match`](Self::row_match) compares it.
+    fn row_columns<'a>(&self, batch: &'a VerifiedBatch, picked: &'a [u32]) -> Vec<(Column<'a>, Type)> {
+        let Batch { locators, versions, keys, columns, .. } = batch.batch();
+        let mut sources =
+            vec![(Source::Tids(locators), Type::TID_ARRAY), (Source::Versions(versions), Type::XID_ARRAY)];
+        if keys.is_empty() {
+            sources.extend(columns.iter().map(Source::Read).zip(self.value_types()));
+        } else {
+            sources.extend(keys.iter().map(Source::Key).zip(self.key_types()));
         }
-        let columns = sources.into_iter().map(|source| Column::new(source, batch.changes(), picked));
-        columns.zip(self.row_types(with_new)).collect()
+        let column = |(source, ty)| (Column::new(source, batch.changes(), picked), ty);
+        sources.into_iter().map(column).collect()
     }
 
-    fn key_aliases(&self) -> Vec<String> {
-        (0..self.job.plan.key.len()).map(|index| format!("k{index}")).collect()
+    /// What is written.
+    fn new_columns<'a>(&self, batch: &'a VerifiedBatch, picked: &'a [u32]) -> Vec<(Column<'a>, Type)> {
+        let column = |cells| Column::new(Source::Sealed(cells), batch.changes(), picked);
+        batch.sealed().iter().map(column).zip(self.value_types()).collect()
     }
 
-    fn aliases(&self, letter: char) -> Vec<String> {
-        (0..self.job.plan.columns.len()).map(|index| format!("{letter}{index}")).collect()
+    /// Aliases of the key columns, or of the values of a table without a key.
+    fn row_aliases(&self) -> Vec<String> {
+        let (keys, columns) = (self.job.plan.key.len(), self.job.plan.columns.len());
+        (0..if keys == 0 { columns } else { keys }).map(|index| format!("k{index}")).collect()
     }
 
-    fn key_match(&self) -> String {
-        let test = |(index, key): (usize, &crate::plan::KeyColumn)| {
-            format!(" AND {} = u.k{index}", key_expression(&key.name, key.kind))
-        };
-        self.job.plan.key.iter().enumerate().map(test).collect()
+    fn new_aliases(&self) -> Vec<String> {
+        (0..self.job.plan.columns.len()).map(|index| format!("n{index}")).collect()
     }
 
-    /// The row stands as it was read: location, whole key, and every column that is set, byte for byte.
+    /// The version of the row that was read is the one that stands: its place, the transaction that wrote it, and its
+    /// whole key; without a key every column that is set, byte for byte.
+    ///
+    /// No later version of a row has its transaction, so place and transaction are enough while the table's file is
+    /// the same. The rest keeps a write out of the wrong row if ever it is not.
     fn row_match(&self) -> String {
-        let columns = self.job.plan.columns.iter().enumerate().map(|(index, column)| {
-            let expression = column_expression(&column.name, column.column_type);
-            format!(" AND {expression} IS NOT DISTINCT FROM u.o{index}")
-        });
-        format!("t.ctid = u.tid{}{}", self.key_match(), columns.collect::<String>())
+        let plan = &self.job.plan;
+        let rest: String = if plan.key.is_empty() {
+            let columns =
+                plan.columns.iter().map(|column| column_expression(&column.name, column.column_type));
+            let equal = |(index, column)| format!(" AND {column} IS NOT DISTINCT FROM u.k{index}");
+            columns.enumerate().map(equal).collect()
+        } else {
+            let keys = plan.key.iter().map(|key| key_expression(&key.name, key.kind));
+            keys.enumerate().map(|(index, key)| format!(" AND {key} = u.k{index}")).collect()
+        };
+        format!("t.ctid = u.tid AND t.xmin = u.version{rest}")
     }
 
     fn assignments(&self) -> String {
@@ -419,9 +414,9 @@ fn retry_class(error: &DatabaseError) -> Option<Try> {
     }
 }
 
-/// `$1, $2, …` with types: a statement that is not prepared needs none, a reader does.
-fn placeholders(types: &[Type]) -> String {
-    let each: Vec<String> = (1..=types.len()).map(|number| format!("${number}")).collect();
+/// `$1, $2, …`
+fn placeholders(count: usize) -> String {
+    let each: Vec<String> = (1..=count).map(|number| format!("${number}")).collect();
     each.join(", ")
 }
 

@@ -104,6 +104,7 @@ pub(super) fn empty(job: &Job, end: Position) -> Batch {
     };
     Batch {
         locators: Vec::new(),
+        versions: Vec::new(),
         keys: job.plan.key.iter().map(|column| key(column.kind)).collect(),
         columns: job.plan.columns.iter().map(|_| Cells::default()).collect(),
         end,

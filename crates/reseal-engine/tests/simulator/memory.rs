@@ -177,7 +177,7 @@ impl MemorySession {
         }
         let keys = rows.iter().map(|(_, row)| row.key).collect();
         let locators = rows.iter().map(|(slot, _)| *slot).collect();
-        Batch { locators, keys: vec![KeyCells::Integer(keys)], columns, end }
+        Batch { locators, versions: Vec::new(), keys: vec![KeyCells::Integer(keys)], columns, end }
     }
 
     fn may_be_old(&self, row: &Row) -> bool {
