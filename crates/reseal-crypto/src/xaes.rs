@@ -11,21 +11,26 @@
 //!
 //! [C2SP specification]: https://c2sp.org/XAES-256-GCM
 
-use aes::Aes256;
+use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes_gcm::Aes256Gcm;
+use aes_gcm::AesGcm;
+use aes_gcm::aead::consts::U12;
 use zeroize::{Zeroize, Zeroizing};
+
+/// AES-256-GCM without the schedule for decrypting blocks, which counter mode never does: it is half of the time that a
+/// key of one nonce takes.
+pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
 /// The long-lived key: its schedule and the CMAC subkey K1, computed once.
 #[derive(Clone)]
 pub(crate) struct XaesKey {
-    cipher: Aes256,
+    cipher: Aes256Enc,
     k1: Zeroizing<[u8; 16]>,
 }
 
 impl XaesKey {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let cipher = Aes256::new(key.into());
+        let cipher = Aes256Enc::new(key.into());
         let mut block = aes::Block::default();
         cipher.encrypt_block(&mut block);
         let doubled = u128::from_be_bytes(block.into()) << 1;
