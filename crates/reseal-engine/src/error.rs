@@ -104,7 +104,8 @@ impl fmt::Display for Sentences<'_> {
 
 /// A failure of the database or of the connection to it.
 ///
-/// Keeps the code and the first line only: detail lines of Postgres contain the values of rows.
+/// Keeps the code and what cannot hold a value of a row: of Postgres no detail line, and its message only where it is
+/// about connections, rights, names or locks and no function wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {doing}: {message}{}", .code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default())]
 pub struct DatabaseError {
@@ -112,7 +113,7 @@ pub struct DatabaseError {
     pub doing: &'static str,
     /// SQLSTATE, or the name of a SQLite result code; `None` where the connection itself failed.
     pub code: Option<String>,
-    /// The first line of the server's message.
+    /// The server's message, or our own words where that may hold values of rows.
     pub message: String,
     connection: bool,
 }

@@ -1,6 +1,7 @@
 //! The statements, and errors reduced to what may be shown.
 
 use reseal_formats::ColumnType;
+use tokio_postgres::error::DbError;
 
 use crate::error::DatabaseError;
 use crate::plan::{Job, KeyType};
@@ -105,12 +106,54 @@ pub(super) fn not_new(job: &Job) -> Option<String> {
     Some(format!("({})", tests.join(" OR ")))
 }
 
-/// Reduces an error to code and first line: detail lines contain the values of rows.
+/// Reduces an error to its code and to words that hold no value of a row.
 pub(super) fn reduce(doing: &'static str, error: tokio_postgres::Error) -> DatabaseError {
     match error.as_db_error() {
-        Some(db) => DatabaseError::reported(doing, db.code().code(), db.message()),
+        Some(db) => DatabaseError::reported(doing, db.code().code(), told(db)),
         None if error.is_closed() => DatabaseError::connection(doing, "the connection was closed"),
         None => DatabaseError::connection(doing, innermost(&error)),
+    }
+}
+
+/// Classes whose messages are about connections, rights, names of objects, resources and locks.
+const SHOWN_CLASSES: [&str; 10] = ["08", "25", "28", "3D", "40", "42", "53", "54", "55", "57"];
+
+/// The server's message where it cannot hold a value of a row; otherwise our own word for the code, and the names of
+/// the objects that are concerned.
+///
+/// A function may raise any code with any text. What happens in one has a context; so have waits for locks, whose
+/// codes say enough.
+fn told(db: &DbError) -> String {
+    let code = db.code().code();
+    if db.where_().is_some() {
+        return own_word(code).into();
+    }
+    if SHOWN_CLASSES.iter().any(|class| code.starts_with(class)) {
+        return db.message().into();
+    }
+    let names = [("table", db.table()), ("column", db.column()), ("constraint", db.constraint())];
+    let named = names.iter().filter_map(|(what, name)| Some(format!(", {what} `{}`", (*name)?)));
+    own_word(code).to_owned() + &named.collect::<String>()
+}
+
+fn own_word(code: &str) -> &'static str {
+    match code {
+        "22001" => "a value is too long for its column",
+        "23502" => "a column does not take NULL",
+        "23503" => "a foreign key does not hold",
+        "23505" => "a unique constraint does not hold",
+        "23514" => "a check constraint does not hold",
+        "23P01" => "an exclusion constraint does not hold",
+        "40001" => "a concurrent change",
+        "40P01" => "a deadlock",
+        "42501" => "permission denied",
+        "55P03" => "a lock was not available in time",
+        "57014" => "the statement was cancelled",
+        "P0001" => "a function or trigger raised an error",
+        _ if code.starts_with("22") => "a value does not fit",
+        _ if code.starts_with("23") => "a constraint does not hold",
+        _ if code.starts_with("XX") => "an internal error of the server",
+        _ => "the server reported an error whose text may hold values; its log has it",
     }
 }
 
