@@ -60,6 +60,9 @@ pub enum EngineError {
     /// The plan names something that cannot be: a missing key, a codec that does not fit.
     #[error("{0}")]
     Plan(String),
+    /// A fault of the engine itself, or of a format; what was committed before stands.
+    #[error("internal fault: {0}")]
+    Internal(String),
     /// The system's generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -77,9 +80,11 @@ impl EngineError {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NeedsAttention(_) => ErrorKind::NeedsAttention,
             Self::Interrupted => ErrorKind::Interrupted,
-            Self::Database(_) | Self::NotStored { .. } | Self::NotReopened { .. } | Self::Random(_) => {
-                ErrorKind::Failed
-            }
+            Self::Database(_)
+            | Self::NotStored { .. }
+            | Self::NotReopened { .. }
+            | Self::Internal(_)
+            | Self::Random(_) => ErrorKind::Failed,
         }
     }
 
@@ -122,8 +127,10 @@ impl DatabaseError {
     /// An error that the server reported.
     pub fn reported(doing: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
         let code = code.into();
-        // Class 08: connection exception. 57P0x: shut down, crashed, starting up.
-        let connection = code.starts_with("08") || code.starts_with("57P0");
+        // Class 08: connection exception. 57P0x: shut down, crashed, starting up. 25P03: ended by our own limit on
+        // idle transactions. 53300: too many connections.
+        let connection =
+            code.starts_with("08") || code.starts_with("57P0") || code == "25P03" || code == "53300";
         Self { doing, code: Some(code), message: message.into(), connection }
     }
 
@@ -145,5 +152,24 @@ impl DatabaseError {
     /// Whether the server reported this code.
     pub fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_connections_are_told_from_refusals() {
+        for (code, lost) in
+            [("08006", true), ("57P01", true), ("25P03", true), ("53300", true), ("25006", false)]
+        {
+            assert_eq!(DatabaseError::reported("write rows", code, "").is_connection(), lost, "{code}");
+        }
+    }
+
+    #[test]
+    fn fault_of_the_engine_is_no_refusal() {
+        assert_eq!(EngineError::Internal("a fault".into()).kind(), ErrorKind::Failed);
     }
 }

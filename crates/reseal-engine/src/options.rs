@@ -21,8 +21,10 @@ pub struct RunOptions {
     pub passes_max: u32,
     /// How long the proof waits for old transactions to end.
     pub proof_wait: Duration,
-    /// How long a lost connection is tried again.
+    /// How long a lost connection is tried again while nothing gets written.
     pub reconnect_wait: Duration,
+    /// How long batches are tried again while locks or slow triggers let none through.
+    pub write_wait: Duration,
 }
 
 impl Default for RunOptions {
@@ -37,6 +39,7 @@ impl Default for RunOptions {
             passes_max: 10,
             proof_wait: Duration::from_secs(60),
             reconnect_wait: Duration::from_secs(30),
+            write_wait: Duration::from_secs(600),
         }
     }
 }

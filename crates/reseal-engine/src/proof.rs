@@ -56,7 +56,8 @@ pub(crate) async fn read_all<S: Store>(
     }
     let mut census = read_ranges(crew, &mut lead, &queue, reading).await?;
     while let Some(ended) = readers.join_next().await {
-        let part = ended.unwrap_or_else(|_| Err(EngineError::Plan("a reader ended unexpectedly".into())))?;
+        let part =
+            ended.unwrap_or_else(|_| Err(EngineError::Internal("a reader ended unexpectedly".into())))?;
         census = census.plus(&part);
     }
     // The lead's snapshot lives until the last reader is done: others may join it late.

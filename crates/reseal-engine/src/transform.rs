@@ -1,5 +1,6 @@
 //! Opens, seals and reopens a batch on all cores. Plaintexts live here only, a few hundred rows at a time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -153,10 +154,15 @@ fn census_of_chunk(job: &Job, chunk: &Chunk<'_>, look: Look) -> Census {
 async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     rayon::spawn(move || {
+        // A panic that left this task would abort the process. Nothing half-changed is seen again: the work owns its
+        // batch, and the job is only read.
+        let ended = catch_unwind(AssertUnwindSafe(work));
         // The receiver is gone only when the run was dropped; nobody wants the result then.
-        let _ = sender.send(work());
+        let _ = sender.send(ended);
     });
-    receiver.await.map_err(|_| EngineError::Plan("a task of the transform ended early".into()))
+    let ended =
+        receiver.await.map_err(|_| EngineError::Internal("a task of the transform ended early".into()))?;
+    ended.map_err(|_| EngineError::Internal("a task of the transform panicked".into()))
 }
 
 fn chunks(batch: &Batch) -> Vec<(usize, usize)> {
@@ -301,7 +307,7 @@ fn seal_column(
 fn seal_error(job: &Job, column: usize, error: SealError) -> EngineError {
     match error {
         SealError::Random(error) => EngineError::Random(error),
-        other => EngineError::Plan(format!(
+        other => EngineError::Internal(format!(
             "cannot seal a value of column `{}`: {other}",
             job.plan.columns[column].name
         )),
@@ -451,6 +457,18 @@ mod tests {
     fn value_that_does_not_reopen_stops_the_batch() {
         let error = verify(&job(true), batch(), Look::OldFirst).expect_err("row 17 differs");
         assert!(matches!(error, EngineError::NotReopened { column } if column == "c"));
+    }
+
+    #[tokio::test]
+    async fn panic_of_the_transform_is_an_error() {
+        let error = on_pool(|| -> u8 { panic!("on purpose") }).await.expect_err("it panicked");
+        assert!(matches!(error, EngineError::Internal(_)), "{error}");
+    }
+
+    #[test]
+    fn value_that_cannot_be_sealed_is_no_refusal() {
+        let error = seal_error(&job(false), 0, SealError::TooLarge("a test"));
+        assert_eq!(error.kind(), crate::ErrorKind::Failed);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl VerifiedBatch {
         let mut is_missed = vec![false; self.changes.len()];
         for &index in missed {
             if std::mem::replace(&mut is_missed[index as usize], true) {
-                return Err(EngineError::Plan("a store reported one miss twice".into()));
+                return Err(EngineError::Internal("a store reported one miss twice".into()));
             }
             let change = self.changes[index as usize];
             for (column, tally) in tallies.iter_mut().enumerate() {
@@ -149,7 +149,9 @@ impl VerifiedBatch {
             }
         }
         if tallies.iter().any(|tally| !tally.balances()) {
-            return Err(EngineError::Plan("the counts of a batch do not add up; it was not written".into()));
+            return Err(EngineError::Internal(
+                "the counts of a batch do not add up; it was not written".into(),
+            ));
         }
         let written = self.changes.iter().zip(&is_missed).filter(|(_, missed)| !**missed);
         let digest: Digest = written.map(|(change, _)| change.digest).sum();
@@ -178,7 +180,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Plan`] if the counts do not add up; the batch must not be committed then.
+    /// [`EngineError::Internal`] if the counts do not add up; the batch must not be committed then.
     pub fn settle(
         &self,
         batch: &VerifiedBatch,

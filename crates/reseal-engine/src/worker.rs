@@ -1,7 +1,7 @@
 //! Workers: each leases spans and carries their rows through read, transform and write, one batch at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -22,12 +22,15 @@ use crate::verified::{Lease, Reason, VerifiedBatch};
 
 /// Rows of a worker's first batch, before it knows how long rows take.
 const FIRST_ROWS: usize = 2_000;
-/// Fewest rows of a batch: below this, round trips cost more than rows.
+/// Fewest rows of a batch that gets through: below this, round trips cost more than rows.
 const ROWS_MIN: usize = 64;
 /// Forms in which the bytes of a batch exist at once: read, sealed, sent, returned, and half of each in between.
 const FORMS: usize = 6;
 /// How often a batch is tried before it is read again and halved.
 const TRIES: u32 = 3;
+/// How long nothing gets written before that is told, and how long before it is told again.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the workers of a pass share.
 pub(crate) struct Crew<S: Store> {
@@ -68,6 +71,7 @@ impl<S: Store> Crew<S> {
     /// Works on a pass until no span of it is left.
     pub(crate) async fn drain(&self, pass: u32) -> Result<PassEnd, EngineError> {
         let (more, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let commits = Arc::new(AtomicU64::new(0));
         let mut workers = JoinSet::new();
         for _ in 0..self.workers {
             let worker = Worker {
@@ -76,13 +80,15 @@ impl<S: Store> Crew<S> {
                 rows: FIRST_ROWS.min(self.options.batch_rows_max),
                 more: more.clone(),
                 stop: stop.clone(),
+                commits: commits.clone(),
+                stall: None,
             };
             workers.spawn(worker.work());
         }
         let mut failure = None;
         while let Some(ended) = workers.join_next().await {
             let result =
-                ended.unwrap_or_else(|_| Err(EngineError::Plan("a worker ended unexpectedly".into())));
+                ended.unwrap_or_else(|_| Err(EngineError::Internal("a worker ended unexpectedly".into())));
             if let Err(error) = result {
                 // The others finish the batch they are at; the first reason is the one to tell.
                 stop.store(true, Ordering::Relaxed);
@@ -111,21 +117,56 @@ struct Worker<S: Store> {
     more: Arc<AtomicBool>,
     /// Set when any worker failed.
     stop: Arc<AtomicBool>,
+    /// Batches that any worker committed.
+    commits: Arc<AtomicU64>,
+    /// Set while batches do not get through.
+    stall: Option<Stall>,
+}
+
+/// Since when nothing gets written.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// Commits of the crew by then: one more, and something gets written after all.
+    commits: u64,
+    told: Option<Instant>,
+}
+
+impl Stall {
+    /// The stall goes on, or a new one begins.
+    fn going_on(stall: &mut Option<Self>, commits: u64) -> &mut Self {
+        let begun = || Self { since: Instant::now(), commits, told: None };
+        let stall = stall.get_or_insert_with(begun);
+        if stall.commits != commits {
+            *stall = begun();
+        }
+        stall
+    }
+
+    /// Whether it is time to say so.
+    fn tells(&mut self) -> bool {
+        let due = self.since.elapsed() >= TELL_AFTER && self.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if due {
+            self.told = Some(Instant::now());
+        }
+        due
+    }
 }
 
 impl<S: Store> Worker<S> {
     async fn work(mut self) -> Result<(), EngineError> {
         let mut held = None;
-        let mut lost_since: Option<Instant> = None;
+        let mut lost: Option<Stall> = None;
         loop {
             let result = match self.crew.store.session(self.crew.job.clone()).await {
-                Ok(session) => self.work_with(session, &mut held, &mut lost_since).await,
+                Ok(session) => self.work_with(session, &mut held).await,
                 Err(error) => Err(error),
             };
             match result {
                 Err(error) if error.is_connection() => {
-                    let since = *lost_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > self.crew.options.reconnect_wait || self.stops() {
+                    // A login is no success: a batch may be what ends the connection, each time.
+                    let lost = Stall::going_on(&mut lost, self.commits.load(Ordering::Relaxed));
+                    if lost.since.elapsed() > self.crew.options.reconnect_wait || self.stops() {
                         return Err(error);
                     }
                     self.crew.observer.event(Event::Reconnecting(error.to_string()));
@@ -141,12 +182,8 @@ impl<S: Store> Worker<S> {
         &mut self,
         mut session: S::Session,
         held: &mut Option<Lease>,
-        lost_since: &mut Option<Instant>,
     ) -> Result<(), EngineError> {
-        if let Some(lease) = held.take() {
-            session.release(lease).await?;
-        }
-        *lost_since = None;
+        give_back(&mut session, held).await?;
         loop {
             if self.stops() {
                 return Ok(());
@@ -155,9 +192,7 @@ impl<S: Store> Worker<S> {
                 Claim::Leased(lease) => {
                     *held = Some(lease);
                     self.work_span(&mut session, held).await?;
-                    if let Some(lease) = held.take() {
-                        session.release(lease).await?;
-                    }
+                    give_back(&mut session, held).await?;
                 }
                 Claim::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
                 Claim::Stale => {
@@ -182,13 +217,14 @@ impl<S: Store> Worker<S> {
             let (batch, _large) = self.next_batch(session, &lease.span).await?;
             match self.write(session, lease, &batch).await? {
                 WriteOutcome::Committed(committed) => {
+                    self.commits.fetch_add(1, Ordering::Relaxed);
                     let vanished = self.vanished(&batch, &committed);
                     self.account(lease, &batch, *committed).await;
                     if !vanished.is_empty() {
                         session.quarantine(vanished).await?;
                     }
                 }
-                WriteOutcome::Busy => self.rows = (self.rows / 2).max(ROWS_MIN),
+                WriteOutcome::Busy => self.shrink(&lease.span, batch.batch().len())?,
                 WriteOutcome::LeaseLost => *held = None,
             }
         }
@@ -242,6 +278,30 @@ impl<S: Store> Worker<S> {
         Ok(WriteOutcome::Busy)
     }
 
+    /// Takes fewer rows the next time: what holds one up cannot be told from here, and one row may be all that passes.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NeedsAttention`] once nothing was written for too long.
+    fn shrink(&mut self, span: &SpanRecord, rows: usize) -> Result<(), EngineError> {
+        self.rows = (rows.min(self.rows) / 2).max(1);
+        let stall = Stall::going_on(&mut self.stall, self.commits.load(Ordering::Relaxed));
+        if stall.since.elapsed() > self.crew.options.write_wait {
+            return Err(EngineError::NeedsAttention(format!(
+                "nothing was written to {} for {} s: others hold the table or its rows, or its triggers are slow",
+                span.relation,
+                stall.since.elapsed().as_secs()
+            )));
+        }
+        if stall.tells() {
+            self.crew.observer.event(Event::Waiting(format!(
+                "for {}: batches of {rows} rows do not get written in time; others hold it, or its triggers are slow",
+                span.relation
+            )));
+        }
+        Ok(())
+    }
+
     /// Moves the rows of the next batch towards the target time; shrinks faster than it grows.
     fn adapt(&mut self, rows: usize, took: Duration) {
         // A batch that the byte limit cut short says nothing about the number of rows.
@@ -249,8 +309,10 @@ impl<S: Store> Worker<S> {
             return;
         }
         let factor = self.crew.options.batch_target.as_secs_f64() / took.as_secs_f64().max(0.001);
-        let rows = rows as f64 * factor.clamp(0.5, 1.5);
-        self.rows = (rows as usize).clamp(ROWS_MIN, self.crew.options.batch_rows_max.max(ROWS_MIN));
+        let rows = (rows as f64 * factor.clamp(0.5, 1.5)).ceil() as usize;
+        // Where locks or triggers made batches smaller than that, they grow again from there.
+        let least = ROWS_MIN.min(self.rows);
+        self.rows = rows.clamp(least, self.crew.options.batch_rows_max.max(least));
     }
 
     async fn account(&self, lease: &mut Lease, batch: &VerifiedBatch, committed: Committed) {
@@ -291,6 +353,18 @@ impl<S: Store> Worker<S> {
     fn stops(&self) -> bool {
         self.crew.cancel.is_cancelled() || self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// Gives a lease back. Where that fails it stays with a lost connection, and otherwise runs out by itself.
+async fn give_back(session: &mut impl Session, held: &mut Option<Lease>) -> Result<(), EngineError> {
+    let Some(lease) = held.clone() else { return Ok(()) };
+    match session.release(lease).await {
+        Err(error) if error.is_connection() => return Err(error),
+        Err(error) => tracing::debug!(%error, "a lease was not given back"),
+        Ok(()) => {}
+    }
+    *held = None;
+    Ok(())
 }
 
 /// Up to 20, 40, 80 ms: workers that met each other do not meet again. The lease's random token is the dice.

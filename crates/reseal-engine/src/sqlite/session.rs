@@ -262,7 +262,7 @@ impl Session for SqliteSession {
     }
 
     async fn join_snapshot(&mut self, _snapshot: &SnapshotId) -> Result<(), EngineError> {
-        Err(EngineError::Plan("connections to a SQLite file do not share snapshots".into()))
+        Err(EngineError::Internal("connections to a SQLite file do not share snapshots".into()))
     }
 
     async fn close_snapshot(&mut self) -> Result<(), EngineError> {

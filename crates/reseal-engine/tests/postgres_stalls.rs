@@ -1,0 +1,72 @@
+//! Batches that do not get through: they become smaller, the wait is told, and it ends.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::*;
+use reseal_engine::{ErrorKind, Event, Observer, RunOptions};
+
+/// Longer than any of these runs takes.
+const FOR_EVER: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Listener(Mutex<Vec<String>>);
+
+impl Observer for Listener {
+    fn event(&self, event: Event) {
+        if let Event::Waiting(what) = event {
+            self.0.lock().expect("no panic holds it").push(what);
+        }
+    }
+}
+
+async fn with_trigger(rows: i64, body: &str) -> (Database, reseal_engine::RunPlan) {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, rows).await;
+    database
+        .execute(&format!(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM {body}; RETURN NEW; END $$;
+             CREATE TRIGGER slow BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION slow()"
+        ))
+        .await;
+    (database, plan)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_triggers_make_batches_small() {
+    let (database, plan) = with_trigger(90, "pg_sleep(0.01)").await;
+    let engine = engine(&database, &plan, RunOptions { workers: 1, ..options() });
+    let outcome = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.proof.old()), (270, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_table_is_told_and_given_up() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 100).await;
+    let index_build = database.connect().await;
+    index_build.batch_execute("BEGIN; LOCK TABLE clients IN SHARE MODE").await.expect("locks");
+    let listener = Arc::new(Listener::default());
+    let patience = RunOptions { write_wait: Duration::from_secs(4), ..options() };
+    let engine = observed(&database, &plan, patience, listener.clone());
+    let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("gives up");
+    assert_eq!(error.kind(), ErrorKind::NeedsAttention, "{error}");
+    let told = listener.0.lock().expect("no panic holds it").clone();
+    assert!(told.iter().any(|what| what.contains("public.clients")), "{told:?}");
+    index_build.batch_execute("COMMIT").await.expect("unlocks");
+    let outcome = common::engine(&database, &plan, options()).run().await.expect("goes on");
+    assert_eq!(outcome.rewritten(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_that_ends_every_connection_ends_the_run() {
+    let (database, plan) = with_trigger(10, "pg_terminate_backend(pg_backend_pid())").await;
+    let patience = RunOptions { reconnect_wait: Duration::from_secs(2), ..options() };
+    let engine = engine(&database, &plan, patience);
+    let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("gives up");
+    assert!(error.is_connection(), "{error}");
+}
