@@ -109,7 +109,14 @@ impl KeyCells {
     fn extend(&self, row: usize, key: RowKey) -> RowKey {
         match self {
             Self::Integer(cells) => key.integer(cells[row]),
-            Self::Text(cells) => key.text(&String::from_utf8_lossy(cells.get(row).unwrap_or_default())),
+            Self::Text(cells) => {
+                let stored = cells.get(row).unwrap_or_default();
+                // Text that is not UTF-8 has no form as text; its bytes keep it apart from every other key.
+                match std::str::from_utf8(stored) {
+                    Ok(text) => key.text(text),
+                    Err(_) => key.bytes(stored),
+                }
+            }
             Self::Bytes(cells) => key.bytes(cells.get(row).unwrap_or_default()),
             Self::Uuid(cells) => key.uuid(&cells[row]),
         }
@@ -125,6 +132,12 @@ impl KeyCells {
             (Self::Uuid(whole), Self::Uuid(part)) => whole.extend(part),
             _ => unreachable!("both batches were made for the same plan"),
         }
+    }
+
+    /// The first row whose text no application could name: it is not UTF-8.
+    fn first_unnameable(&self) -> Option<usize> {
+        let Self::Text(cells) = self else { return None };
+        cells.iter().position(|cell| std::str::from_utf8(cell.unwrap_or_default()).is_err())
     }
 
     fn len(&self) -> usize {
@@ -186,6 +199,11 @@ impl Batch {
     /// The canonical key of a row, as associated data and quarantine records carry it.
     pub fn row_key(&self, row: usize) -> RowKey {
         self.keys.iter().fold(RowKey::default(), |key, column| column.extend(row, key))
+    }
+
+    /// The first key column with text that is not UTF-8, which no value can be bound to.
+    pub(crate) fn unnameable_key(&self) -> Option<usize> {
+        self.keys.iter().position(|column| column.first_unnameable().is_some())
     }
 
     /// Appends what identifies a row in a digest: as many fields as the key has, each with its length.
@@ -251,6 +269,22 @@ mod tests {
         all.append(&cells);
         let found: Vec<_> = all.iter().collect();
         assert_eq!(found, [Some(b"x".as_slice()), Some(b"ab"), None, Some(b"")]);
+    }
+
+    #[test]
+    fn keys_that_are_not_utf8_stay_apart() {
+        let mut cells = Cells::default();
+        [b"a\xfe".as_slice(), b"a\xff", "a\u{fffd}".as_bytes()].iter().for_each(|key| cells.push(Some(key)));
+        let batch = Batch {
+            locators: vec![1, 2, 3],
+            versions: Vec::new(),
+            keys: vec![KeyCells::Text(cells)],
+            columns: Vec::new(),
+            end: Position::default(),
+        };
+        let keys: Vec<_> = (0..3).map(|row| batch.row_key(row).as_bytes().to_vec()).collect();
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        assert_eq!(batch.unnameable_key(), Some(0));
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl<S: Store> Engine<S> {
             Switch::Awaited(_) => None,
         };
         let first_pass = pass.max(1);
-        let last_pass = pass + self.options.passes_max;
+        let last_pass = pass.saturating_add(self.options.passes_max);
         if pass == 0 {
             pass = self.lay_out(&mut session, 1).await?;
         }

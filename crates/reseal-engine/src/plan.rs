@@ -11,6 +11,9 @@ use crate::suppressed::Suppressed;
 /// Most columns of one run: they change together in one statement, and one word says which of a row changed.
 pub const COLUMNS_MAX: usize = 32;
 
+/// Most columns of a row key, whose count is one byte.
+pub const KEY_COLUMNS_MAX: usize = 255;
+
 /// Which way a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -215,13 +218,24 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Plan`] if they do not belong together, or if the plan has no or too many columns.
+    /// [`EngineError::Plan`] if they do not belong together, if the plan has no or too many columns, or if its row key
+    /// has too many or one that the run writes.
     pub fn with_codecs(plan: RunPlan, codecs: Vec<Codecs>, key: &RunKey) -> Result<Self, EngineError> {
         if plan.columns.len() != codecs.len() {
             return Err(EngineError::Plan("the plan has another number of columns than codecs".into()));
         }
         if plan.columns.is_empty() || plan.columns.len() > COLUMNS_MAX {
             return Err(EngineError::Plan(format!("a run has 1 to {COLUMNS_MAX} columns")));
+        }
+        if plan.key.len() > KEY_COLUMNS_MAX {
+            return Err(EngineError::Plan(format!("a row key has at most {KEY_COLUMNS_MAX} columns")));
+        }
+        let written = |key: &&KeyColumn| plan.columns.iter().any(|column| column.name == key.name);
+        if let Some(key) = plan.key.iter().find(written) {
+            return Err(EngineError::Plan(format!(
+                "column `{}` is encrypted and cannot be part of the row key; name another key",
+                key.name
+            )));
         }
         Ok(Self { plan, codecs, keys: LedgerKeys::new(key), suppressed: Suppressed::default() })
     }

@@ -76,7 +76,11 @@ impl Survey {
     pub fn estimate(&self) -> Estimate {
         // Measured: 150,000 rows a second on two cores, 800 bytes of log for rows of 250 bytes.
         let TableFacts { rows, bytes, .. } = self.facts;
-        Estimate { seconds: rows / 150_000 + 1, wal_bytes: rows * 550 + bytes, bloat_bytes: bytes }
+        Estimate {
+            seconds: rows / 150_000 + 1,
+            wal_bytes: rows.saturating_mul(550).saturating_add(bytes),
+            bloat_bytes: bytes,
+        }
     }
 
     /// The reasons not to start.

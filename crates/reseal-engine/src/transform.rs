@@ -22,8 +22,15 @@ const CHUNK_ROWS: usize = 256;
 ///
 /// # Errors
 ///
-/// [`EngineError::NotReopened`] if a sealed value does not open to what was read.
+/// [`EngineError::NotReopened`] if a sealed value does not open to what was read; [`EngineError::NeedsAttention`] if
+/// values are bound to a key that is not UTF-8.
 pub(crate) fn verify(job: &Job, batch: Batch, look: Look) -> Result<VerifiedBatch, EngineError> {
+    if let Some(column) = batch.unnameable_key().filter(|_| job.row_bound()) {
+        return Err(EngineError::NeedsAttention(format!(
+            "column `{}` of the row key holds text that is not UTF-8; no value can be bound to it",
+            job.plan.key[column].name
+        )));
+    }
     let parts: Vec<Part> = chunks(&batch)
         .into_par_iter()
         .map(|(start, end)| Part::make(job, &Chunk::new(job, &batch, start, end), look, &OsRandom))

@@ -78,6 +78,7 @@ impl<S: Store> Crew<S> {
                 crew: self.clone(),
                 pass,
                 rows: FIRST_ROWS.min(self.options.batch_rows_max),
+                large_rows: false,
                 more: more.clone(),
                 stop: stop.clone(),
                 commits: commits.clone(),
@@ -105,7 +106,8 @@ impl<S: Store> Crew<S> {
 
     /// What one read may return, so that the batches of all workers fit into the memory of the run.
     pub(crate) fn limits(&self, rows: usize) -> ReadLimits {
-        ReadLimits { rows, bytes: self.options.memory_bytes / (self.workers * FORMS) }
+        // Never none: a read that may return nothing looks like the end of the range.
+        ReadLimits { rows, bytes: (self.options.memory_bytes / (self.workers * FORMS)).max(1) }
     }
 }
 
@@ -113,6 +115,8 @@ struct Worker<S: Store> {
     crew: Crew<S>,
     pass: u32,
     rows: usize,
+    /// Whether the last batch exceeded its share of the memory.
+    large_rows: bool,
     /// Set when any worker leaves something for another pass.
     more: Arc<AtomicBool>,
     /// Set when any worker failed.
@@ -233,7 +237,7 @@ impl<S: Store> Worker<S> {
     }
 
     async fn next_batch(
-        &self,
+        &mut self,
         session: &mut S::Session,
         span: &SpanRecord,
     ) -> Result<(VerifiedBatch, Option<OwnedMutexGuard<()>>), EngineError> {
@@ -248,11 +252,18 @@ impl<S: Store> Worker<S> {
             hi: span.hi.clone(),
         };
         let limits = self.crew.limits(self.rows);
-        let batch = session.read(&range, &span.next, limits, filter).await?;
-        let large = match batch.bytes_len() > limits.bytes * 2 {
+        // Large rows seldom come alone: after one, the next is not even read beside those of other workers.
+        let mut large = match self.large_rows {
             true => Some(self.crew.large.clone().lock_owned().await),
             false => None,
         };
+        let batch = session.read(&range, &span.next, limits, filter).await?;
+        self.large_rows = batch.bytes_len() > limits.bytes.saturating_mul(2);
+        if !self.large_rows {
+            large = None;
+        } else if large.is_none() {
+            large = Some(self.crew.large.clone().lock_owned().await);
+        }
         self.crew.observer.at(Moment::Read, BatchInfo { span, batch: &batch }).await;
         let verified = verify_on_pool(self.crew.job.clone(), batch, look).await?;
         self.crew.observer.at(Moment::Sealed, BatchInfo { span, batch: verified.batch() }).await;

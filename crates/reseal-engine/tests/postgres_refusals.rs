@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use reseal_engine::{EngineError, ErrorKind, Refusal, RunPlan};
+use reseal_engine::postgres::{PostgresTarget, describe};
+use reseal_engine::{EngineError, ErrorKind, Job, Refusal, RunKey, RunPlan, TableName};
 
 /// Runs the plan, expects a refusal, and asserts that nothing was written.
 #[track_caller]
@@ -159,4 +160,33 @@ async fn switched_off_block_ranges_are_refused_or_switched_on() {
     // No setting of the role reaches a transaction of the engine.
     let outcome = engine(&database, &plan, options()).run().await.expect("runs");
     assert_eq!(outcome.rewritten(), 3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_key_is_never_what_is_encrypted() {
+    let database = Database::start().await;
+    database.execute("CREATE TABLE tokens (a bytea NOT NULL UNIQUE, b bytea NOT NULL UNIQUE)").await;
+    let target = PostgresTarget::parse(&database.url, None).expect("a URL");
+    let table = TableName { schema: "public".into(), name: "tokens".into() };
+    let key_beside = async |columns: &[&str]| {
+        let columns: Vec<String> = columns.iter().map(|name| (*name).into()).collect();
+        let shape = describe(&target, &table, &columns).await.expect("a table");
+        shape.key.into_iter().map(|key| key.name).collect::<Vec<_>>()
+    };
+    assert_eq!(key_beside(&[]).await, ["a"]);
+    assert_eq!(key_beside(&["a"]).await, ["b"]);
+    assert_eq!(key_beside(&["a", "b"]).await, Vec::<String>::new());
+
+    let mut plan = plan("clients", Way::Envelope);
+    plan.key[0].name = "a".into();
+    let error = Job::new(plan, &keyring(), &RunKey::from_bytes(&RUN_KEY)).expect_err("refused");
+    assert!(error.to_string().contains("column `a` is encrypted"), "{error}");
+}
+
+#[test]
+fn row_key_of_too_many_columns_is_refused() {
+    let mut plan = plan("clients", Way::Envelope);
+    plan.key = vec![plan.key[0].clone(); 256];
+    let error = Job::new(plan, &keyring(), &RunKey::from_bytes(&RUN_KEY)).expect_err("refused");
+    assert!(error.to_string().contains("at most 255"), "{error}");
 }

@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use common::*;
-use reseal_engine::{ErrorKind, Event, Observer, RunOptions};
+use futures_util::future::{BoxFuture, FutureExt};
+use reseal_engine::{BatchInfo, CancelToken, ErrorKind, Event, Moment, Observer, RunOptions};
 
 /// Longer than any of these runs takes.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -69,4 +70,36 @@ async fn batch_that_ends_every_connection_ends_the_run() {
     let engine = engine(&database, &plan, patience);
     let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("gives up");
     assert!(error.is_connection(), "{error}");
+}
+
+/// Cancels the run once a batch is committed, and holds the run's records against its end.
+struct Holder {
+    client: tokio_postgres::Client,
+    cancel: OnceLock<CancelToken>,
+}
+
+impl Observer for Holder {
+    fn at<'a>(&'a self, moment: Moment, _: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        async move {
+            if moment == Moment::Committed {
+                let held = self.client.batch_execute("BEGIN; SELECT FROM reseal.span FOR UPDATE");
+                held.await.expect("holds the records");
+                self.cancel.get().expect("set before the run").cancel();
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_that_is_not_given_back_does_no_harm() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 500).await;
+    let holder = Arc::new(Holder { client: database.connect().await, cancel: OnceLock::new() });
+    let one = RunOptions { workers: 1, batch_rows_max: 64, ..options() };
+    let engine = observed(&database, &plan, one, holder.clone());
+    holder.cancel.set(engine.cancel_token()).expect("set once");
+    let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("cancelled");
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
 }

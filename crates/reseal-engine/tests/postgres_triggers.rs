@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
-use reseal_engine::{EngineError, Reason};
+use futures_util::future::{BoxFuture, FutureExt};
+use reseal_engine::{BatchInfo, EngineError, Moment, Observer, Reason};
 
 async fn with_trigger(statements: &str) -> (Database, reseal_engine::RunPlan) {
     let database = Database::start().await;
@@ -56,6 +59,50 @@ async fn deferred_trigger_that_writes_again_stops_the_run() {
              FOR EACH ROW EXECUTE FUNCTION spoil()",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_trigger_that_changes_another_row_stops_the_run() {
+    assert_not_stored(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF pg_trigger_depth() = 1 AND NEW.id = 78
+                    THEN UPDATE public.clients SET a = a || ''\\x00'' WHERE id = 77; END IF; RETURN NEW; END';
+         CREATE TRIGGER spoil BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION spoil()",
+    )
+    .await;
+}
+
+/// Makes a trigger once the first batch is committed.
+struct LateTrigger(tokio_postgres::Client);
+
+impl Observer for LateTrigger {
+    fn at<'a>(&'a self, moment: Moment, info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        let first = moment == Moment::Committed && info.span.seq == 0;
+        async move {
+            if first {
+                let made = self.0.batch_execute(
+                    "CREATE OR REPLACE TRIGGER spoil AFTER UPDATE ON clients
+                         FOR EACH ROW EXECUTE FUNCTION spoil()",
+                );
+                made.await.expect("makes the trigger");
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trigger_made_during_a_pass_is_seen() {
+    let (database, plan) = with_trigger(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF pg_trigger_depth() = 1 AND NEW.id = 277
+                    THEN UPDATE public.clients SET a = a || ''\\x00'' WHERE id = 277; END IF; RETURN NULL; END'",
+    )
+    .await;
+    let small = reseal_engine::RunOptions { workers: 1, batch_rows_max: 64, ..options() };
+    let observer = Arc::new(LateTrigger(database.connect().await));
+    let error = observed(&database, &plan, small, observer).run().await.expect_err("the comparison fails");
+    assert!(matches!(error, EngineError::NotStored { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +163,17 @@ async fn large_values_fit_into_little_memory() {
     let new = codec(&plan.columns[0].to, 0);
     let row = database.client.query_one("SELECT a FROM clients WHERE id = 30", &[]).await.expect("reads");
     assert_eq!(open(&new, 30, row.get(0)), Some(large));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_for_less_than_a_row_is_enough_for_every_row() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 40).await;
+    let none = reseal_engine::RunOptions { memory_bytes: 0, ..options() };
+    let outcome = engine(&database, &plan, none).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.proof.old(), outcome.proof.unopened()), (120, 0, 0));
+    assert_all_new(&database, &plan, 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,7 +89,8 @@ impl PostgresSession {
             facts.refusals.push(Refusal::RowBindingWithoutKey);
         }
         if plan.key.is_empty() {
-            if key_columns(&self.client, &self.table()).await?.is_empty() {
+            let written: Vec<&str> = self.job.column_names().collect();
+            if key_columns(&self.client, &self.table(), &written).await?.is_empty() {
                 facts.warnings.push(Warning::NoKey(plan.table.to_string()));
             }
             return Ok(());

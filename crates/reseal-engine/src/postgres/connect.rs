@@ -17,6 +17,12 @@ const CONNECTING: &str = "connect to Postgres";
 /// Where libpq looks for a socket on Debian, if no host is named.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that went away without a word is asked after this long without traffic, then this often, this many times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long what was sent may stay without acknowledgement.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a database is and how to get in.
 #[derive(Clone)]
@@ -30,7 +36,8 @@ impl PostgresTarget {
     /// Reads a URL or a connection string as libpq takes them; the password may come apart from it.
     ///
     /// Without `sslmode`: `verify-full` for a TCP host that is not loopback, `prefer` for loopback, none on sockets.
-    /// Without `sslrootcert`, certificates are verified against the system's roots.
+    /// Without `sslrootcert`, certificates are verified against the system's roots. A peer that disappears is noticed
+    /// within a minute, unless the address sets `keepalives…` or `tcp_user_timeout`.
     ///
     /// # Errors
     ///
@@ -44,6 +51,7 @@ impl PostgresTarget {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
+        notice_dead_peers(&mut config, &address.driver);
         if let Some(password) = password {
             // EXPOSE: the driver keeps the password to log in again.
             config.password(password.expose());
@@ -87,6 +95,22 @@ impl PostgresTarget {
 impl std::fmt::Debug for PostgresTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresTarget").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// Ends a connection within a minute of the peer's disappearance, unless the address says otherwise.
+fn notice_dead_peers(config: &mut Config, address: &str) {
+    if !address.contains("keepalives_idle") {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(KEEPALIVE_RETRIES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
     }
 }
 
@@ -205,6 +229,19 @@ mod tests {
         let target = PostgresTarget::parse(&url, Some(&password)).expect("parses");
         let error = target.connect("reseal").await.expect_err("refused").to_string();
         assert!(error.contains("28P01") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn dead_peers_are_noticed_soon() {
+        let config = |address| PostgresTarget::parse(address, None).expect("parses").config;
+        let soon = config("postgresql://u@db.example.com/db");
+        assert_eq!(soon.get_keepalives_idle(), Duration::from_secs(30));
+        assert_eq!(soon.get_keepalives_interval(), Some(Duration::from_secs(10)));
+        assert_eq!(soon.get_keepalives_retries(), Some(3));
+        assert_eq!(soon.get_tcp_user_timeout(), Some(&Duration::from_secs(30)));
+        let named = config("postgresql://u@db.example.com/db?keepalives_idle=7200&tcp_user_timeout=90");
+        assert_eq!(named.get_keepalives_idle(), Duration::from_secs(7200));
+        assert_eq!(named.get_tcp_user_timeout(), Some(&Duration::from_secs(90)));
     }
 
     #[test]

@@ -17,7 +17,8 @@ const DESCRIBING: &str = "read the shape of the table";
 pub struct TableShape {
     /// The name as the catalog spells it.
     pub table: TableName,
-    /// The primary key, or else a unique key that cannot be NULL; empty if there is neither.
+    /// The primary key, or else a unique key that cannot be NULL, without the columns that were asked for; empty if
+    /// there is neither.
     pub key: Vec<KeyColumn>,
     /// How the columns that were asked for hold their values.
     pub columns: Vec<ColumnType>,
@@ -41,7 +42,7 @@ pub async fn describe(
     if !known.first().is_some_and(|row| row.get(0)) {
         return Err(EngineError::Refused(vec![Refusal::NoTable(wanted.to_string())]));
     }
-    let key = key_columns(&client, &relation).await?;
+    let key = key_columns(&client, &relation, columns).await?;
     let mut types = Vec::with_capacity(columns.len());
     for column in columns {
         types.push(type_of_column(&client, &relation, column).await?);
@@ -49,9 +50,15 @@ pub async fn describe(
     Ok(TableShape { table: wanted.clone(), key, columns: types })
 }
 
-/// The columns of the best key: unique, valid, whole, without expressions or NULLs; the primary key first.
-pub(super) async fn key_columns(client: &Client, relation: &str) -> Result<Vec<KeyColumn>, EngineError> {
-    let found = rows(client, KEY, &[(&relation, Type::TEXT)]).await?;
+/// The columns of the best key: unique, valid, whole, without expressions, NULLs or a column that is `written`; the
+/// primary key first.
+pub(super) async fn key_columns<T: AsRef<str>>(
+    client: &Client,
+    relation: &str,
+    written: &[T],
+) -> Result<Vec<KeyColumn>, EngineError> {
+    let written: Vec<&str> = written.iter().map(AsRef::as_ref).collect();
+    let found = rows(client, KEY, &[(&relation, Type::TEXT), (&written, Type::TEXT_ARRAY)]).await?;
     let column = |row: &Row| KeyColumn { name: row.get(0), kind: key_type(row.get(1)) };
     Ok(found.iter().map(column).collect())
 }
@@ -104,7 +111,8 @@ const KEY: &str = "
               FROM pg_index i
              WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate
                AND i.indpred IS NULL AND i.indexprs IS NULL
-               AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = i.indrelid AND NOT n.attnotnull
+               AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = i.indrelid
+                                  AND (NOT n.attnotnull OR n.attname = ANY ($2))
                                   AND n.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
              ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS best
      CROSS JOIN LATERAL unnest(best.attnums) WITH ORDINALITY AS k (attnum, place)

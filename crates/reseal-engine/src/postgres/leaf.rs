@@ -15,16 +15,47 @@ pub(super) struct Leaf {
     pub(super) wide: bool,
     /// Something runs after the UPDATE and may change what is stored.
     pub(super) late_triggers: bool,
-    /// A trigger may suppress the write.
+    /// A trigger may suppress the write, or change rows that are written already.
     pub(super) early_triggers: bool,
     /// A column that is set belongs to a unique index: only the stronger row lock keeps foreign-key checks out.
     pub(super) unique: bool,
 }
 
-/// Lists the leaves of table `$1` (as `regclass` text); `$2` are the names of the columns that are set.
+/// Whether anything runs after an UPDATE of the table with this oid: triggers, or checks of unique and exclusion
+/// constraints put off until then. Not foreign keys: they change nothing.
 ///
 /// `tgtype` bits: 1 row, 2 before, 4 insert, 8 delete, 16 update, 64 instead.
-pub(super) const LEAVES: &str = "
+macro_rules! late_triggers {
+    ($oid:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = ",
+            $oid,
+            " AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0 AND g.tgtype & 2 = 0
+               AND (NOT g.tgisinternal OR (g.tgconstraint <> 0 AND NOT EXISTS
+                    (SELECT FROM pg_constraint k WHERE k.oid = g.tgconstraint AND k.contype = 'f'))))"
+        )
+    };
+}
+
+/// Whether a trigger runs before an UPDATE of the table with this oid.
+macro_rules! early_triggers {
+    ($oid:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = ",
+            $oid,
+            " AND g.tgenabled <> 'D' AND g.tgtype & 18 = 18 AND NOT g.tgisinternal)"
+        )
+    };
+}
+
+/// What runs after and before an UPDATE of table `$1` (as `regclass` text). Under the lock of a batch the answer
+/// stands: making, changing and enabling triggers conflict with it.
+pub(super) const TRIGGERS: &str =
+    concat!("SELECT ", late_triggers!("$1::text::regclass"), ", ", early_triggers!("$1::text::regclass"));
+
+/// Lists the leaves of table `$1` (as `regclass` text); `$2` are the names of the columns that are set.
+pub(super) const LEAVES: &str = concat!(
+    "
     WITH RECURSIVE tree AS (
         SELECT $1::text::regclass::oid AS oid
         UNION ALL
@@ -33,17 +64,18 @@ pub(super) const LEAVES: &str = "
            coalesce(pg_relation_filenode(c.oid), 0)::int8,
            pg_relation_size(c.oid) / current_setting('block_size')::int8,
            coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0,
-           EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'
-                    AND g.tgtype & 16 <> 0 AND g.tgtype & 2 = 0
-                    AND (NOT g.tgisinternal OR (g.tgconstraint <> 0 AND NOT EXISTS
-                         (SELECT FROM pg_constraint k WHERE k.oid = g.tgconstraint AND k.contype = 'f')))),
-           EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D'
-                    AND g.tgtype & 18 = 18 AND NOT g.tgisinternal),
+           ",
+    late_triggers!("c.oid"),
+    ",
+           ",
+    early_triggers!("c.oid"),
+    ",
            EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey)
                     WHERE x.indrelid = c.oid AND x.indisunique AND a.attname = ANY ($2::text[]))
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r'
-     ORDER BY 1";
+     ORDER BY 1"
+);
 
 impl Leaf {
     pub(super) fn from_row(row: &Row) -> Self {

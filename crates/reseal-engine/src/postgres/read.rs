@@ -38,6 +38,7 @@ impl PostgresSession {
         limits: ReadLimits,
         filter: Filter,
     ) -> Result<Batch, EngineError> {
+        let limits = ReadLimits { bytes: limits.bytes.max(1), ..limits };
         let wide = self.leaf(&range.relation).await?.wide;
         let statement = self.copy_statement(range, from, limits, filter, wide)?;
         let stream = self.client.copy_out(&statement).await.map_err(|error| reduce(READING, error))?;

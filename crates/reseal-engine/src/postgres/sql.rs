@@ -1,5 +1,8 @@
 //! The statements, and errors reduced to what may be shown.
 
+use std::error::Error;
+use std::io;
+
 use reseal_formats::ColumnType;
 use tokio_postgres::error::DbError;
 
@@ -111,7 +114,8 @@ pub(super) fn reduce(doing: &'static str, error: tokio_postgres::Error) -> Datab
     match error.as_db_error() {
         Some(db) => DatabaseError::reported(doing, db.code().code(), told(db)),
         None if error.is_closed() => DatabaseError::connection(doing, "the connection was closed"),
-        None => DatabaseError::connection(doing, innermost(&error)),
+        None if is_lost(&error) => DatabaseError::connection(doing, innermost(&error)),
+        None => DatabaseError::protocol(doing, innermost(&error)),
     }
 }
 
@@ -157,11 +161,61 @@ fn own_word(code: &str) -> &'static str {
     }
 }
 
-/// The last cause of a client-side error: an I/O error, or what does not fit the protocol.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
+/// Whether the connection failed. What we or the server encoded wrongly stays wrong on the next one.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let io = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    match io {
+        Some(cause) => !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData),
+        // The driver tells its own errors apart by their text only.
+        None => {
+            matches!(
+                error.to_string().as_str(),
+                "timeout waiting for server" | "unexpected message from server"
+            )
+        }
     }
-    cause.to_string()
+}
+
+/// The last cause of a client-side error: an I/O error, or what does not fit the protocol.
+fn innermost(error: &tokio_postgres::Error) -> String {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
+/// An error and what caused it, outermost first.
+fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reseal_sandbox::postgres::{Options, Server};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn field_that_does_not_decode_is_no_lost_connection() {
+        let options = Options { durable: false, ..Options::default() };
+        let server = Server::start(options).expect("a private Postgres starts (package postgresql)");
+        let client = server.connect().await.expect("connects");
+        let row = client.query_one("SELECT 'x'::text", &[]).await.expect("selects");
+        let error = row.try_get::<_, i32>(0).expect_err("it is text");
+        assert!(!reduce("read rows", error).is_connection());
+        let error = client.query_one("SELECT 1 WHERE false", &[]).await.expect_err("no row");
+        assert!(!reduce("read rows", error).is_connection());
+    }
+
+    #[tokio::test]
+    async fn closed_and_refused_connections_are_lost() {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(1).user("u").connect_timeout(Duration::from_secs(5));
+        let error = config.connect(tokio_postgres::NoTls).await.err().expect("nobody listens");
+        assert!(reduce("connect", error).is_connection());
+    }
 }

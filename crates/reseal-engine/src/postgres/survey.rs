@@ -12,6 +12,8 @@ use crate::survey::TableFacts;
 /// Places from which a sample is taken, and rows at each.
 const SAMPLE_PLACES: u64 = 16;
 const SAMPLE_ROWS: usize = 16;
+/// Bytes of the whole sample; once they are taken, the other places are left out.
+const SAMPLE_BYTES: usize = 16 << 20;
 
 impl PostgresSession {
     pub(super) async fn survey_table(&mut self) -> Result<(TableFacts, Batch), EngineError> {
@@ -54,7 +56,6 @@ impl PostgresSession {
         let leaves = self.load_leaves().await?;
         let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
         let mut sample = self.empty_batch();
-        let limits = ReadLimits { rows: SAMPLE_ROWS, bytes: 4 << 20 };
         for leaf in leaves.iter().filter(|leaf| leaf.blocks > 0) {
             let places = (SAMPLE_PLACES * leaf.blocks).div_ceil(blocks).min(leaf.blocks);
             for place in 0..places {
@@ -64,6 +65,11 @@ impl PostgresSession {
                     lo: block_start(leaf.blocks * place / places),
                     hi: block_start(leaf.blocks * (place + 1) / places),
                 };
+                let left = SAMPLE_BYTES.saturating_sub(sample.bytes_len());
+                if left == 0 {
+                    return Ok(sample);
+                }
+                let limits = ReadLimits { rows: SAMPLE_ROWS, bytes: left.min(SAMPLE_BYTES / 4) };
                 let rows = self.read_rows(&range, &range.lo, limits, Filter::All).await?;
                 sample.append(rows);
             }

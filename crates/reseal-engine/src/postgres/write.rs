@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::arrays::{Column, Raw, Source};
-use super::leaf::Leaf;
+use super::leaf::{Leaf, TRIGGERS};
 use super::session::PostgresSession;
 use super::sql::{begin_write, column_expression, key_expression, quoted, reduce, row_expressions};
 use crate::batch::{Batch, KeyCells};
@@ -111,20 +111,27 @@ impl PostgresSession {
         locking: Locking,
         observer: &dyn Observer,
     ) -> Result<Try, EngineError> {
-        let leaf = self.leaf(&lease.span.relation).await?;
+        let mut leaf = self.leaf(&lease.span.relation).await?;
         let few = batch.changes().len() <= FEW_ROWS;
         let begin = begin_write(&leaf.name, if few { FEW_ROWS_MS } else { self.statement_ms });
         self.client.batch_execute(&begin).await.map_err(writing)?;
-        if !self.fence(lease).await.map_err(writing)? {
+        // Sent together: what was true of triggers when the session began may have changed, and costs no round trip.
+        let relation = &leaf.name;
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(relation, Type::TEXT)];
+        let triggers = self.client.query_typed_one(TRIGGERS, &parameters);
+        let (fenced, triggers) = tokio::join!(self.fence(lease), triggers);
+        if !fenced.map_err(writing)? {
             return Ok(Try::LeaseLost);
         }
+        let triggers = triggers.map_err(writing)?;
+        (leaf.late_triggers, leaf.early_triggers) = (triggers.get(0), triggers.get(1));
         let all: Vec<u32> = (0..batch.changes().len() as u32).collect();
         let picked = match locking {
             Locking::Wait => all,
             Locking::Skip => self.lock_rows(&leaf, batch, &all).await?,
         };
         let returned = self.update_rows(&leaf, batch, &picked).await?;
-        if leaf.late_triggers {
+        if leaf.late_triggers || leaf.early_triggers {
             self.compare_again(&leaf, batch, &returned).await?;
         }
         let missed = self.misses(&leaf, batch, &returned, locking).await?;
@@ -204,7 +211,8 @@ impl PostgresSession {
         Ok(returned)
     }
 
-    /// Where something runs after the UPDATE: lets it run now, and compares what stands then.
+    /// Where something else runs: lets what runs after the UPDATE run now, and compares what stands then. A trigger that
+    /// runs before a row is written may change rows that were written and returned already.
     async fn compare_again(
         &self,
         leaf: &Leaf,

@@ -21,6 +21,9 @@ const SAMPLE: ReadLimits = ReadLimits { rows: 100, bytes: 1 << 20 };
 /// Rows are counted up to here; beyond, the rowids say how many there may be.
 const COUNTED_MAX: i64 = 1_000_000;
 
+/// Fewest bytes of a row that holds a sealed value, with its header and its place in the page.
+const ROW_BYTES_MIN: u64 = 32;
+
 /// Looks at the table and reads a sample. Writes nothing: the probe is rolled back.
 pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, Batch), EngineError> {
     let mut facts = TableFacts {
@@ -133,6 +136,9 @@ fn judge_key(
             facts.refusals.push(Refusal::Key(format!("there is no column `{}`", column.name)));
             return Ok(());
         };
+        if job.column_names().any(|name| name.eq_ignore_ascii_case(&column.name)) {
+            facts.refusals.push(Refusal::Key(format!("column `{}` is encrypted", column.name)));
+        }
         if column.kind == KeyType::Uuid {
             let why = format!("SQLite has no uuid type; name `{}` as text or bytes", column.name);
             facts.refusals.push(Refusal::Key(why));
@@ -191,14 +197,20 @@ fn warn(
 fn size(connection: &Connection, table: &Table) -> Result<(u64, u64), EngineError> {
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?1)", quoted(&table.name));
     let counted: i64 = connection.query_row(&sql, [COUNTED_MAX], |row| row.get(0)).doing("count the rows")?;
-    let spread = match read::bounds(connection, table)? {
-        Some((first, last)) => (i128::from(last) - i128::from(first) + 1) as u64,
-        None => 0,
-    };
-    let rows = if counted < COUNTED_MAX { counted.cast_unsigned() } else { spread };
     let sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = connection.query_row(sql, [], |row| row.get(0)).doing("read the size of the file")?;
-    Ok((rows, bytes.cast_unsigned()))
+    let (counted, bytes) = (counted.cast_unsigned(), bytes.cast_unsigned());
+    if counted < COUNTED_MAX.cast_unsigned() {
+        return Ok((counted, bytes));
+    }
+    Ok((estimated(counted, read::bounds(connection, table)?, bytes), bytes))
+}
+
+/// No more rows than rowids, nor than the file has room for: rowids may lie far apart.
+fn estimated(counted: u64, bounds: Option<(i64, i64)>, bytes: u64) -> u64 {
+    let spread = bounds.map_or(0, |(first, last)| i128::from(last) - i128::from(first) + 1);
+    let spread = u64::try_from(spread).unwrap_or(u64::MAX);
+    spread.min(bytes / ROW_BYTES_MIN).max(counted)
 }
 
 /// Rows from places spread over the table.
@@ -227,4 +239,16 @@ fn longest_value(connection: &Connection, table: &Table, column: &str) -> Result
     let longest: Option<i64> =
         connection.query_row(&sql, [], |row| row.get(0)).doing("look for the longest value")?;
     Ok(longest.unwrap_or(0).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rowids_far_apart_are_no_rows() {
+        assert_eq!(estimated(1_000_000, Some((i64::MIN, i64::MAX)), 100 << 20), (100 << 20) / 32);
+        assert_eq!(estimated(1_000_000, Some((1, 2_000_000)), 1 << 40), 2_000_000);
+        assert_eq!(estimated(1_000_000, Some((i64::MIN, i64::MAX)), 1 << 20), 1_000_000);
+    }
 }

@@ -160,7 +160,8 @@ impl Table {
 pub struct TableShape {
     /// The name as the schema spells it.
     pub table: TableName,
-    /// The primary key, or else a unique key that cannot be NULL; empty if there is neither.
+    /// The primary key, or else a unique key that cannot be NULL, without the columns that were asked for; empty if
+    /// there is neither.
     pub key: Vec<KeyColumn>,
     /// How the columns that were asked for hold their values.
     pub columns: Vec<ColumnType>,
@@ -182,25 +183,28 @@ pub fn describe(path: &Path, wanted: &TableName, columns: &[String]) -> Result<T
             Affinity::Text | Affinity::Numeric => ColumnType::Text,
         })
     };
+    let key = table.key(columns);
     let columns = columns.iter().map(type_of).collect::<Result<_, EngineError>>()?;
-    let key = table.key();
     Ok(TableShape { table: TableName { schema: SCHEMA.into(), name: table.name }, key, columns })
 }
 
 impl Table {
-    /// The primary key, or else the first unique index that cannot hold NULL.
-    fn key(&self) -> Vec<KeyColumn> {
+    /// The primary key, or else the first unique index that cannot hold NULL; neither with a column that is `written`.
+    fn key(&self, written: &[String]) -> Vec<KeyColumn> {
+        let stays = |column: &Column| !written.iter().any(|name| name.eq_ignore_ascii_case(&column.name));
         let mut primary: Vec<&Column> = self.columns.iter().filter(|column| column.primary > 0).collect();
         primary.sort_by_key(|column| column.primary);
         let is_rowid = |column: &Column| self.rowid_column.as_ref() == Some(&column.name);
-        if !primary.is_empty() && primary.iter().all(|column| column.not_null || is_rowid(column)) {
+        if !primary.is_empty()
+            && primary.iter().all(|column| stays(column) && (column.not_null || is_rowid(column)))
+        {
             return primary.into_iter().map(Column::as_key).collect();
         }
         let usable = self.indexes.iter().filter(|index| index.unique && !index.partial);
         let columns = |index: &Index| -> Option<Vec<KeyColumn>> {
             let column = |name: &Option<String>| {
                 let column = self.column(name.as_ref()?)?;
-                column.not_null.then(|| column.as_key())
+                (column.not_null && stays(column)).then(|| column.as_key())
             };
             index.columns.iter().map(column).collect()
         };

@@ -370,6 +370,7 @@ fn sqlite_describe_finds_key_and_types() {
         (codes.key, codes.columns),
         (key("code", KeyType::Text), vec![ColumnType::Bytes, ColumnType::Text])
     );
+    assert_eq!(shape("codes", &["CODE"]).expect("a table").key, [], "what is encrypted is no key");
     assert_eq!(shape("bare", &[]).expect("a table").key, []);
     assert!(shape("absent", &[]).is_err() && shape("bare", &["b"]).is_err());
 }

@@ -188,7 +188,7 @@ pub(super) fn plan_object(run: &ColumnRun, survey: &Survey, copy: Option<&Second
         "leaves": facts.leaves,
         "sampled_rows": survey.census.rows,
         "census": columns,
-        "estimate": { "seconds": estimated_seconds(run, survey), "wal_bytes": facts.rows * WAL_PER_ROW, "extra_bytes": facts.bytes },
+        "estimate": { "seconds": estimated_seconds(run, survey), "wal_bytes": facts.rows.saturating_mul(WAL_PER_ROW), "extra_bytes": facts.bytes },
         "warnings": facts.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "refusals": facts.refusals.iter().map(|refusal| json!({ "reason": refusal.to_string(), "hint": refusal.hint() })).collect::<Vec<_>>(),
     })
@@ -228,7 +228,7 @@ pub(super) fn plan_words(run: &ColumnRun, survey: &Survey, copy: Option<&SecondC
     lines.push(format!(
         "  estimate  {}, {} of write-ahead log, {} more on disk until vacuum",
         span(Duration::from_secs(estimated_seconds(run, survey))),
-        size(facts.rows * WAL_PER_ROW),
+        size(facts.rows.saturating_mul(WAL_PER_ROW)),
         size(facts.bytes)
     ));
     lines.push(format!("  {} rows sampled:", count(survey.census.rows)));
@@ -403,5 +403,5 @@ fn estimated_seconds(run: &ColumnRun, survey: &Survey) -> u64 {
         .iter()
         .any(|column| column.from.spec.name() == "pgcrypto" || column.to.spec.name() == "pgcrypto");
     let per_second = if is_slow { PGCRYPTO_VALUES_PER_SECOND } else { CHEAP_VALUES_PER_SECOND };
-    (survey.facts.rows * columns.len() as u64).div_ceil(per_second)
+    survey.facts.rows.saturating_mul(columns.len() as u64).div_ceil(per_second)
 }
