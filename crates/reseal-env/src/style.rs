@@ -103,7 +103,7 @@ const STYLES: [Style; 15] = [
     Style { quotes: Quotes::None, escape: as_is, backslash_rest: true },
 ];
 
-/// All ways, those with the quotes of the present text first.
+/// All ways, those with the quotes of the present text first; a backslash before every other character is the last resort.
 pub(crate) fn least_different(present: &[u8]) -> Vec<Style> {
     let quotes = match present.first() {
         Some(b'\'') => Quotes::Single,
@@ -111,7 +111,8 @@ pub(crate) fn least_different(present: &[u8]) -> Vec<Style> {
         Some(b'`') => Quotes::Backtick,
         _ => Quotes::None,
     };
-    let (same, other): (Vec<Style>, Vec<Style>) = STYLES.iter().partition(|style| style.quotes == quotes);
+    let (same, other): (Vec<Style>, Vec<Style>) =
+        STYLES.iter().partition(|style| style.quotes == quotes && !style.backslash_rest);
     same.into_iter().chain(other).collect()
 }
 

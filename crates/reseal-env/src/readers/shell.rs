@@ -190,6 +190,10 @@ impl Script<'_> {
                 }
                 end + 3
             }
+            // The line end disappears before the shell looks at what follows the `$`.
+            [b'$', b'\\', b'\n', ..] => {
+                return Err(self.fail("has a `$` at a continued line, which is not modelled"));
+            }
             [b'$', special, ..] if b"0123456789?$!#*@-".contains(special) => {
                 parts.push_outside(&rest[..2]);
                 2
