@@ -213,6 +213,15 @@ async fn canary_in_no_error_of_the_engine() {
     let server = Server::start(Options::default()).unwrap_or_else(|error| panic!("{error}"));
     let client = server.connect().await.unwrap();
     load(&client).await;
+    let telling = format!(
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE EXCEPTION 'refused: {PLAINTEXT}' USING ERRCODE = '42501', HINT = '{PLAINTEXT}'; END $$;
+         CREATE FUNCTION cast_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM '{PLAINTEXT}'::int; RETURN NEW; END $$;
+         CREATE TABLE typed AS SELECT * FROM good; ALTER TABLE typed ADD PRIMARY KEY (id);
+         CREATE TRIGGER cast_it BEFORE UPDATE ON typed FOR EACH ROW EXECUTE FUNCTION cast_it()"
+    );
+    client.batch_execute(&telling).await.unwrap();
     let needles = Needles::new(&canaries(&key_text(0x22)));
     let scheme = Scheme {
         old: Stored::new(json!({ "format": "pgcrypto" }), OLD_KEY),
@@ -242,6 +251,7 @@ async fn canary_in_no_error_of_the_engine() {
         ("wrongly", &scheme, Some(Broken::SealsAnotherValue)),
         ("unreachable", &wrong, None),
         ("raising", &scheme, None),
+        ("typed", &scheme, None),
         ("changing", &scheme, None),
         ("checked", &scheme, None),
         ("not_there", &scheme, None),
