@@ -87,8 +87,14 @@ fn databases_and_arguments_are_named_in_their_places_only() {
 fn libraries_do_not_print_or_read_the_environment() {
     let mut count = 0;
     // The command may do both; the sandbox looks for servers on the PATH.
-    let libraries =
-        ["reseal-crypto/", "reseal-env/", "reseal-formats/", "reseal-vault/", "reseal-engine/", "reseal-rotate/"];
+    let libraries = [
+        "reseal-crypto/",
+        "reseal-env/",
+        "reseal-formats/",
+        "reseal-vault/",
+        "reseal-engine/",
+        "reseal-rotate/",
+    ];
     for (file, code) in
         sources().into_iter().filter(|(file, _)| libraries.iter().any(|l| file.starts_with(l)))
     {

@@ -123,11 +123,20 @@ async fn drive(
                 totals.crashes += 1;
             }
         }
+        drop(engine);
+        gone(store).await;
         if crashes >= crash_limit {
             return None;
         }
     }
     panic!("no engine came to the end");
+}
+
+/// Waits until no worker of a killed engine runs any more: one that is in the midst of a call ends it first.
+async fn gone(store: &MemoryStore) {
+    while Arc::strong_count(&store.world) > 1 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// What holds when a run has ended: proved once more, now that the application is quiet.
