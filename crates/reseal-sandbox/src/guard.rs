@@ -21,7 +21,8 @@ use tempfile::TempDir;
 use crate::error::SandboxError;
 use crate::user::ServerUser;
 
-/// Descriptor 3 is the pipe that tells when the last process of the server has gone: all of them inherit it.
+/// Descriptor 3 is the pipe that tells when the last process of the server has gone: all of them inherit it. A process
+/// that is gone is waited for as well: until somebody does, a server that starts again takes it for a running one.
 const SCRIPT: &str = r#"
 directory=$1
 shift
@@ -31,7 +32,7 @@ trap '' HUP INT TERM
 echo "$pid"
 exec >/dev/null
 read -r word
-if [ "$word" = keep ]; then exit; fi
+if [ "$word" = keep ]; then wait "$pid"; exit; fi
 kill -QUIT "$pid"
 wait "$pid"
 rm -rf -- "$directory"
