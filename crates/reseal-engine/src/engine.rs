@@ -129,11 +129,7 @@ impl<S: Store> Engine<S> {
         self.job.suppressed.restore(vanished.map(|record| record.value_mac));
         match standing.state {
             RunState::Active => self.run_passes(session, standing.pass).await,
-            RunState::Proved => {
-                let proof = self.read(session, Reading::Proof).await?;
-                let session = self.store.session(self.job.clone()).await?;
-                self.outcome(session, proof).await
-            }
+            RunState::Proved => self.prove_again(session, standing.pass).await,
             RunState::RolledBack => {
                 Err(EngineError::Conflict(format!("run {} was rolled back", self.job.plan.run)))
             }
@@ -188,16 +184,15 @@ impl<S: Store> Engine<S> {
             let end = self.crew().drain(pass).await?;
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
-                if horizon.is_none() {
-                    horizon = Some(self.await_switch(&mut session).await?);
-                } else {
-                    self.await_old_transactions(&mut session, horizon.unwrap_or(Horizon(0))).await?;
-                    self.observer.event(Event::Proving);
-                    let proof = self.read(session, Reading::Proof).await?;
-                    session = self.store.session(self.job.clone()).await?;
-                    if proof.old() == 0 {
-                        session.conclude(RunState::Proved).await?;
-                        return self.outcome(session, proof).await;
+                match &horizon {
+                    None => horizon = Some(self.await_switch(&mut session).await?),
+                    Some(horizon) => {
+                        let proof;
+                        (session, proof) = self.prove(session, horizon).await?;
+                        if proof.old() == 0 {
+                            session.set_state(RunState::Proved).await?;
+                            return self.outcome(session, proof).await;
+                        }
                     }
                 }
             }
@@ -207,6 +202,30 @@ impl<S: Store> Engine<S> {
             self.pause(pass - first_pass).await?;
             pass = self.lay_out(&mut session, pass + 1).await?;
         }
+    }
+
+    /// Proves a run that was proved before: values under the old key may have come since, then it goes on.
+    async fn prove_again(&self, mut session: S::Session, pass: u32) -> Result<Outcome, EngineError> {
+        let horizon = self.await_switch(&mut session).await?;
+        let (mut session, proof) = self.prove(session, &horizon).await?;
+        if proof.old() == 0 {
+            return self.outcome(session, proof).await;
+        }
+        session.set_state(RunState::Active).await?;
+        let pass = self.lay_out(&mut session, pass + 1).await?;
+        self.run_passes(session, pass).await
+    }
+
+    /// Reads the table once nothing from before the switch runs any more.
+    async fn prove(
+        &self,
+        mut session: S::Session,
+        horizon: &Horizon,
+    ) -> Result<(S::Session, Census), EngineError> {
+        self.await_old_transactions(&mut session, horizon).await?;
+        self.observer.event(Event::Proving);
+        let proof = self.read(session, Reading::Proof).await?;
+        Ok((self.store.session(self.job.clone()).await?, proof))
     }
 
     /// Waits before a pass that follows on others, longer each time: rows that someone holds need time, not passes.
@@ -223,7 +242,7 @@ impl<S: Store> Engine<S> {
     /// Says that passes do not help, and who is writing now.
     async fn no_end(&self, session: &mut S::Session) -> Result<EngineError, EngineError> {
         let now = session.horizon().await?;
-        let writers = match session.holders(now).await?.join(", ") {
+        let writers = match session.holders(&now).await?.join(", ") {
             none if none.is_empty() => "nobody".into(),
             writers => writers,
         };
@@ -296,7 +315,7 @@ impl<S: Store> Engine<S> {
     async fn await_old_transactions(
         &self,
         session: &mut S::Session,
-        horizon: Horizon,
+        horizon: &Horizon,
     ) -> Result<(), EngineError> {
         let deadline = Instant::now() + self.options.proof_wait;
         let mut told = false;

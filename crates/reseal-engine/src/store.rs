@@ -82,7 +82,8 @@ pub enum WriteOutcome {
     Committed(Box<Committed>),
     /// Nothing was written: the database asked to try again (lock, deadlock, serialization).
     Busy,
-    /// Nothing was written: the lease belongs to someone else, or the table was rewritten as a whole.
+    /// Nothing was written: the lease belongs to someone else, the run is not active any more, or the table was
+    /// rewritten as a whole.
     LeaseLost,
 }
 
@@ -116,8 +117,13 @@ pub enum MissCause {
 }
 
 /// A point in the order of transactions: everything that ran when it was taken is before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Horizon(pub u64);
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Horizon {
+    /// The transaction id that comes next: whatever writes already is below it.
+    pub next: u64,
+    /// The transactions that ran and may write later, by the database's own names for them.
+    pub running: Vec<String>,
+}
 
 /// Names a snapshot that other sessions can join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +173,10 @@ pub trait Session: Send + 'static {
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Leases a span of a pass that is neither done nor leased.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Conflict`] if the run is not active any more.
     fn claim(&mut self, pass: u32) -> impl Future<Output = Result<Claim, EngineError>> + Send;
 
     /// Gives a lease back before its span is done.
@@ -212,7 +222,8 @@ pub trait Session: Send + 'static {
     fn horizon(&mut self) -> impl Future<Output = Result<Horizon, EngineError>> + Send;
 
     /// Who still runs from before `horizon`, as sentences; empty once all have ended.
-    fn holders(&mut self, horizon: Horizon) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
+    fn holders(&mut self, horizon: &Horizon)
+    -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
 
     /// Opens a read-only snapshot; every read of this session sees it until it is closed.
     fn open_snapshot(&mut self) -> impl Future<Output = Result<SnapshotId, EngineError>> + Send;
@@ -226,6 +237,10 @@ pub trait Session: Send + 'static {
     /// Closes the snapshot.
     fn close_snapshot(&mut self) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Records how the run ended.
-    fn conclude(&mut self, state: RunState) -> impl Future<Output = Result<(), EngineError>> + Send;
+    /// Records that the run is proved, or that it is active again.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Conflict`] if the run was taken back, or if another is active on the table.
+    fn set_state(&mut self, state: RunState) -> impl Future<Output = Result<(), EngineError>> + Send;
 }

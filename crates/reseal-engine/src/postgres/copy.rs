@@ -68,7 +68,12 @@ impl Collector {
 
     fn row(&mut self, fields: &mut Fields<'_>) -> Result<(), EngineError> {
         let tid = fields.field()?.ok_or_else(|| broken("a row has no ctid"))?;
-        self.batch.locators.push(locator(tid)?);
+        let place = locator(tid)?;
+        // The next read goes on after the last row, so one that comes late would never be read.
+        if self.batch.locators.last().is_some_and(|last| *last >= place) {
+            return Err(broken("rows did not come in the order of their places"));
+        }
+        self.batch.locators.push(place);
         let version = fields.field()?.ok_or_else(|| broken("a row has no xmin"))?;
         self.batch.versions.push(u32::from_be_bytes(exact(version)?));
         for column in &mut self.batch.keys {
@@ -162,5 +167,69 @@ impl<'a> Fields<'a> {
             -1 => Ok(None),
             len => Ok(Some(self.bytes(usize::try_from(len).map_err(|_| broken("a negative length"))?)?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, KeyRef, Keyring};
+    use reseal_formats::ColumnType;
+
+    use super::*;
+    use crate::ledger::{RunId, RunKey};
+    use crate::plan::{ColumnPlan, Direction, RunPlan, Side, TableName};
+
+    fn job() -> Job {
+        let side = |version| Side {
+            spec: serde_json::from_str(r#"{"format": "aes-gcm", "encoding": "raw"}"#).expect("a format"),
+            key: KeyRef { secret: "crm/columns".into(), version },
+        };
+        let mut keyring = Keyring::default();
+        for version in [1, 2] {
+            let key = KeyMaterial::Column(ColumnKey::from_bytes(&[version as u8; 32]));
+            keyring.insert(side(version).key, key).expect("handles differ");
+        }
+        let column = ColumnPlan {
+            name: "a".into(),
+            column_type: ColumnType::Bytes,
+            id: ColumnId([1; 16]),
+            from: side(1),
+            to: side(2),
+        };
+        let plan = RunPlan {
+            run: RunId([1; 16]),
+            direction: Direction::Forward,
+            supersedes: None,
+            table: TableName { schema: "public".into(), name: "clients".into() },
+            key: Vec::new(),
+            columns: vec![column],
+        };
+        Job::new(plan, &keyring, &RunKey::from_bytes(&[7; 32])).expect("the plan holds together")
+    }
+
+    fn row(block: u32, item: u16) -> Vec<u8> {
+        let mut row = 3_i16.to_be_bytes().to_vec();
+        row.extend(6_i32.to_be_bytes());
+        row.extend(block.to_be_bytes());
+        row.extend(item.to_be_bytes());
+        row.extend([0, 0, 0, 4, 0, 0, 0, 9]);
+        row.extend((-1_i32).to_be_bytes());
+        row
+    }
+
+    fn stream(rows: &[(u32, u16)]) -> Vec<u8> {
+        let mut stream = SIGNATURE.to_vec();
+        stream.extend([0; 8]);
+        rows.iter().for_each(|(block, item)| stream.extend(row(*block, *item)));
+        stream
+    }
+
+    #[test]
+    fn rows_out_of_order_are_refused() {
+        let job = job();
+        let take = |rows: &[(u32, u16)]| Collector::new(&job, 0, 0).take(&stream(rows));
+        assert!(take(&[(0, 1), (0, 2), (1, 1)]).is_ok());
+        assert!(take(&[(1, 1), (0, 2)]).is_err());
+        assert!(take(&[(0, 2), (0, 2)]).is_err());
     }
 }

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 
 use super::copy::{Collector, tid_literal};
 use super::session::PostgresSession;
-use super::sql::{self, reduce, row_expressions};
+use super::sql::{reduce, row_expressions};
 use crate::batch::{Batch, Position};
 use crate::error::EngineError;
 use crate::ledger::ScanRange;
@@ -20,15 +20,9 @@ impl PostgresSession {
         limits: ReadLimits,
         filter: Filter,
     ) -> Result<Batch, EngineError> {
-        if !self.in_snapshot {
-            self.client.batch_execute(sql::BEGIN_READ).await.map_err(|error| reduce(READING, error))?;
-        }
-        let result = self.copy_rows(range, from, limits, filter).await;
-        if !self.in_snapshot {
-            let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            self.client.batch_execute(end).await.map_err(|error| reduce(READING, error))?;
-        }
-        result
+        let wide = self.leaf(&range.relation).await?.wide;
+        self.in_read_transaction(async |session| session.copy_rows(range, from, limits, filter, wide).await)
+            .await
     }
 
     async fn copy_rows(
@@ -37,9 +31,9 @@ impl PostgresSession {
         from: &Position,
         limits: ReadLimits,
         filter: Filter,
+        wide: bool,
     ) -> Result<Batch, EngineError> {
         let limits = ReadLimits { bytes: limits.bytes.max(1), ..limits };
-        let wide = self.leaf(&range.relation).await?.wide;
         let statement = self.copy_statement(range, from, limits, filter, wide)?;
         let stream = self.client.copy_out(&statement).await.map_err(|error| reduce(READING, error))?;
         let mut stream = std::pin::pin!(stream);

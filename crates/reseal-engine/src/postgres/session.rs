@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::leaf::{LEAVES, Leaf};
-use super::sql::{not_new, quoted, reduce};
+use super::sql::{BEGIN_READ, not_new, quoted, reduce};
 use crate::batch::{Batch, Position};
 use crate::error::{DatabaseError, EngineError};
 use crate::ledger::{RunState, ScanRange, SealedSpan};
@@ -40,25 +40,47 @@ pub struct PostgresSession {
 
 impl PostgresSession {
     pub(super) async fn new(client: Client, job: Arc<Job>) -> Result<Self, EngineError> {
-        let row = client
-            .query_typed_one(
-                "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'",
-                &[],
-            )
-            .await
-            .map_err(|error| reduce("read the server's settings", error))?;
-        let deadlock_ms = u64::try_from(row.get::<_, i64>(0)).unwrap_or(1000);
-        Ok(Self {
+        let mut session = Self {
             client,
             not_new: not_new(&job),
             job,
-            statement_ms: (deadlock_ms / 2).clamp(10, 400),
+            statement_ms: 0,
             in_snapshot: false,
             row_bytes: 0,
             lock_streak: 0,
             skip_locked_until: None,
             leaves: BTreeMap::new(),
-        })
+        };
+        let deadlock_ms = session.in_read_transaction(async |session| session.deadlock_ms().await).await?;
+        session.statement_ms = (deadlock_ms / 2).clamp(10, 400);
+        Ok(session)
+    }
+
+    async fn deadlock_ms(&self) -> Result<u64, EngineError> {
+        let setting = "SELECT setting::int8 FROM pg_settings WHERE name = 'deadlock_timeout'";
+        let row = self.client.query_typed_one(setting, &[]).await;
+        let row = row.map_err(|error| reduce("read the server's settings", error))?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(1000))
+    }
+
+    /// Runs `work` in the snapshot if one is open, else in a transaction that reads. Outside of a transaction of ours,
+    /// the role's own search path says which functions a query means, and whoever may make one in `public` decides
+    /// what runs with our rights.
+    pub(super) async fn in_read_transaction<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        if self.in_snapshot {
+            return work(self).await;
+        }
+        self.client.batch_execute(BEGIN_READ).await.map_err(reading)?;
+        let result = work(self).await;
+        let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.client.batch_execute(end).await.map_err(reading);
+        // The first error is the one to tell.
+        let result = result?;
+        ended?;
+        Ok(result)
     }
 
     /// The table as text that `regclass` reads.
@@ -69,13 +91,13 @@ impl PostgresSession {
     /// A leaf by name; looked up once per session.
     pub(super) async fn leaf(&mut self, relation: &str) -> Result<Leaf, EngineError> {
         if !self.leaves.contains_key(relation) {
-            self.load_leaves().await?;
+            self.in_read_transaction(async |session| session.load_leaves().await).await?;
         }
         let gone = || DatabaseError::protocol("read rows", format!("table {relation} is gone"));
         Ok(self.leaves.get(relation).cloned().ok_or_else(gone)?)
     }
 
-    /// All leaves as they are now.
+    /// All leaves as they are now; inside a transaction of ours.
     pub(super) async fn load_leaves(&mut self) -> Result<Vec<Leaf>, EngineError> {
         let columns: Vec<&str> = self.job.column_names().collect();
         let rows = self
@@ -87,6 +109,10 @@ impl PostgresSession {
         self.leaves = leaves.iter().map(|leaf| (leaf.name.clone(), leaf.clone())).collect();
         Ok(leaves)
     }
+}
+
+fn reading(error: tokio_postgres::Error) -> DatabaseError {
+    reduce("begin or end a transaction that reads", error)
 }
 
 impl std::fmt::Debug for PostgresSession {
@@ -105,11 +131,11 @@ impl Session for PostgresSession {
     }
 
     async fn standing(&mut self) -> Result<Option<Standing>, EngineError> {
-        self.find_standing().await
+        self.in_read_transaction(async |session| session.find_standing().await).await
     }
 
     async fn ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
-        self.block_ranges(workers).await
+        self.in_read_transaction(async |session| session.block_ranges(workers).await).await
     }
 
     async fn lay_out(&mut self, pass: u32, spans: Vec<SealedSpan>) -> Result<(), EngineError> {
@@ -148,18 +174,18 @@ impl Session for PostgresSession {
     }
 
     async fn spans(&mut self) -> Result<Vec<SealedSpan>, EngineError> {
-        self.find_spans().await
+        self.in_read_transaction(async |session| session.find_spans().await).await
     }
 
     async fn quarantined(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
-        self.find_quarantine().await
+        self.in_read_transaction(async |session| session.find_quarantine().await).await
     }
 
     async fn horizon(&mut self) -> Result<Horizon, EngineError> {
         self.current_horizon().await
     }
 
-    async fn holders(&mut self, horizon: Horizon) -> Result<Vec<String>, EngineError> {
+    async fn holders(&mut self, horizon: &Horizon) -> Result<Vec<String>, EngineError> {
         self.find_holders(horizon).await
     }
 
@@ -175,7 +201,7 @@ impl Session for PostgresSession {
         self.end_snapshot().await
     }
 
-    async fn conclude(&mut self, state: RunState) -> Result<(), EngineError> {
-        self.in_state_transaction(async |session| session.set_state(state).await).await
+    async fn set_state(&mut self, state: RunState) -> Result<(), EngineError> {
+        self.in_state_transaction(async |session| session.record_state(state).await).await
     }
 }

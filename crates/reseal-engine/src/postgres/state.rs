@@ -105,16 +105,24 @@ impl PostgresSession {
                 &[(&forward.0.as_slice(), Type::BYTEA), (&done, Type::TEXT)],
             )
             .await?;
+            // Waits for the batches in flight. A fence that waits for this finds its lease gone; every later one
+            // finds the state.
+            self.execute(
+                "UPDATE reseal.span SET lease = NULL, lease_until = NULL WHERE run_id = $1 AND next < hi",
+                &[(&forward.0.as_slice(), Type::BYTEA)],
+            )
+            .await?;
         }
         self.record_columns().await?;
         let Some(found) = self.find_run(" FOR UPDATE").await? else { return self.insert_run().await };
         let identity = self.identity().await?;
-        if found.identity != identity {
+        if found.standing.state != RunState::RolledBack && found.identity != identity {
             // A dump of another database: its account says nothing about these rows.
             self.execute("DELETE FROM reseal.span WHERE run_id = $1", &[(&self.run_id(), Type::BYTEA)])
                 .await?;
-            self.set_run(0, &identity).await?;
-            return Ok(Standing { state: RunState::Active, pass: 0 });
+            let standing = Standing { state: RunState::Active, pass: 0 };
+            self.set_run(standing, &identity).await?;
+            return Ok(standing);
         }
         self.execute(
             "UPDATE reseal.span SET lease = NULL, lease_until = NULL WHERE run_id = $1 AND lease IS NOT NULL",
@@ -135,6 +143,9 @@ impl PostgresSession {
         let found = self.find_run(" FOR UPDATE").await?.ok_or(EngineError::Damaged("the run is gone"))?;
         if found.standing.pass >= pass {
             return Ok(());
+        }
+        if found.standing.state != RunState::Active {
+            return Err(self.ended(found.standing.state));
         }
         for span in spans {
             let record = span.record();
@@ -158,7 +169,7 @@ impl PostgresSession {
             )
             .await?;
         }
-        self.set_run(pass, &found.identity).await
+        self.set_run(Standing { pass, ..found.standing }, &found.identity).await
     }
 
     pub(super) async fn claim_span(&mut self, pass: u32) -> Result<Claim, EngineError> {
@@ -168,6 +179,7 @@ impl PostgresSession {
             "WITH free AS (
                  SELECT number FROM reseal.span WHERE run_id = $1 AND pass = $2 AND next < hi
                     AND (lease_until IS NULL OR lease_until < clock_timestamp())
+                    AND EXISTS (SELECT FROM reseal.run WHERE run_id = $1 AND state = 'active')
                   ORDER BY number FOR UPDATE SKIP LOCKED LIMIT 1)
              UPDATE reseal.span AS s SET lease = $3, lease_until = clock_timestamp() + interval '{LEASE}'
                FROM free WHERE s.run_id = $1 AND s.pass = $2 AND s.number = free.number
@@ -184,15 +196,21 @@ impl PostgresSession {
             let span = read_span(&row)?.open(self.job.plan.run, &self.job.keys)?;
             return Ok(if row.get(11) { Claim::Leased(Lease { span, token }) } else { Claim::Stale });
         }
-        let open = self
+        let left = self
             .client
-            .query_typed_one(
-                "SELECT EXISTS (SELECT FROM reseal.span WHERE run_id = $1 AND pass = $2 AND next < hi)",
+            .query_typed_opt(
+                "SELECT EXISTS (SELECT FROM reseal.span WHERE run_id = $1 AND pass = $2 AND next < hi), state
+                   FROM reseal.run WHERE run_id = $1",
                 &parameters[..2],
             )
             .await
-            .map_err(recording)?;
-        Ok(if open.get(0) { Claim::Busy } else { Claim::Done })
+            .map_err(recording)?
+            .ok_or(EngineError::Damaged("the run is gone"))?;
+        match (left.get(0), read_state(left.get(1))?) {
+            (true, RunState::Active) => Ok(Claim::Busy),
+            (false, RunState::Active | RunState::Proved) => Ok(Claim::Done),
+            (_, state) => Err(self.ended(state)),
+        }
     }
 
     pub(super) async fn release_span(&mut self, lease: &Lease) -> Result<(), EngineError> {
@@ -210,13 +228,15 @@ impl PostgresSession {
         .map(drop)
     }
 
-    /// Locks the span's row if the lease, the sequence number and the table are what they were; inside a batch.
+    /// Locks the span's row if the run is active, and the lease, the sequence number and the table are what they were;
+    /// inside a batch.
     pub(super) async fn fence(&self, lease: &Lease) -> Result<bool, tokio_postgres::Error> {
         let row = self
             .client
             .query_typed_opt(
                 "SELECT 1 FROM reseal.span WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5
-                    AND incarnation = coalesce(pg_relation_filenode(to_regclass(relation)), 0) FOR UPDATE",
+                    AND incarnation = coalesce(pg_relation_filenode(to_regclass(relation)), 0)
+                    AND EXISTS (SELECT FROM reseal.run WHERE run_id = $1 AND state = 'active') FOR UPDATE",
                 &[
                     (&self.run_id(), Type::BYTEA),
                     (&i64::from(lease.span.pass), Type::INT8),
@@ -317,13 +337,17 @@ impl PostgresSession {
         rows.iter().map(record).collect()
     }
 
-    pub(super) async fn set_state(&mut self, state: RunState) -> Result<(), EngineError> {
-        self.execute(
-            "UPDATE reseal.run SET state = $2 WHERE run_id = $1",
-            &[(&self.run_id(), Type::BYTEA), (&state.name(), Type::TEXT)],
-        )
-        .await
-        .map(drop)
+    pub(super) async fn record_state(&mut self, state: RunState) -> Result<(), EngineError> {
+        let found = self.find_run(" FOR UPDATE").await?.ok_or(EngineError::Damaged("the run is gone"))?;
+        if found.standing.state == RunState::RolledBack {
+            return Err(self.ended(RunState::RolledBack));
+        }
+        self.set_run(Standing { state, ..found.standing }, &found.identity).await
+    }
+
+    /// Another engine ended the run that this one works on.
+    fn ended(&self, state: RunState) -> EngineError {
+        EngineError::Conflict(format!("run {} is {} by now", self.job.plan.run, state.name()))
     }
 
     async fn has_schema(&self) -> Result<bool, EngineError> {
@@ -338,6 +362,7 @@ impl PostgresSession {
     async fn insert_run(&mut self) -> Result<Standing, EngineError> {
         let identity = self.identity().await?;
         let plan = &self.job.plan;
+        let standing = Standing { state: RunState::Active, pass: 0 };
         let inserted = self
             .client
             .execute_typed(
@@ -349,15 +374,15 @@ impl PostgresSession {
                     (&plan.direction.name(), Type::TEXT),
                     (&identity.system, Type::TEXT),
                     (&identity.database, Type::INT8),
-                    (&self.run_mac(0, &identity).as_slice(), Type::BYTEA),
+                    (&self.run_mac(standing, &identity).as_slice(), Type::BYTEA),
                 ],
             )
             .await
             .map_err(recording)?;
         if inserted == 0 {
-            return Err(EngineError::Conflict(format!("another run is active on {}", plan.table)));
+            return Err(self.other_run());
         }
-        Ok(Standing { state: RunState::Active, pass: 0 })
+        Ok(standing)
     }
 
     async fn find_run(&self, suffix: &str) -> Result<Option<FoundRun>, EngineError> {
@@ -376,26 +401,43 @@ impl PostgresSession {
             u32::try_from(row.get::<_, i64>(5)).map_err(|_| EngineError::Damaged("a negative pass"))?;
         let same_plan =
             row.get::<_, &str>(0) == self.table() && row.get::<_, &str>(1) == self.job.plan.direction.name();
-        if !same_plan || !equal(row.get(6), &self.run_mac(pass, &identity)) {
+        let state = read_state(row.get(4))?;
+        // A rollback has a key of its own: it changes the word, and leaves the MAC of the state before.
+        let sealed_as: &[RunState] = match state {
+            RunState::RolledBack => &[RunState::Active, RunState::Proved],
+            _ => &[state],
+        };
+        let carries = |state| equal(row.get(6), &self.run_mac(Standing { state, pass }, &identity));
+        if !same_plan || !sealed_as.iter().copied().any(carries) {
             return Err(EngineError::Damaged("the run does not carry its MAC"));
         }
-        let state = RunState::from_name(row.get(4)).ok_or(EngineError::Damaged("an unknown state"))?;
         Ok(Some(FoundRun { standing: Standing { state, pass }, identity }))
     }
 
-    async fn set_run(&self, pass: u32, identity: &Identity) -> Result<(), EngineError> {
-        self.execute(
-            "UPDATE reseal.run SET pass = $2, system_identifier = $3, database_oid = $4, mac = $5 WHERE run_id = $1",
-            &[
-                (&self.run_id(), Type::BYTEA),
-                (&i64::from(pass), Type::INT8),
-                (&identity.system, Type::TEXT),
-                (&identity.database, Type::INT8),
-                (&self.run_mac(pass, identity).as_slice(), Type::BYTEA),
-            ],
-        )
-        .await
-        .map(drop)
+    async fn set_run(&self, standing: Standing, identity: &Identity) -> Result<(), EngineError> {
+        let set = self
+            .execute(
+                "UPDATE reseal.run SET pass = $2, system_identifier = $3, database_oid = $4, mac = $5, state = $6
+                  WHERE run_id = $1",
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&i64::from(standing.pass), Type::INT8),
+                    (&identity.system, Type::TEXT),
+                    (&identity.database, Type::INT8),
+                    (&self.run_mac(standing, identity).as_slice(), Type::BYTEA),
+                    (&standing.state.name(), Type::TEXT),
+                ],
+            )
+            .await;
+        match set {
+            // One run per table is active: the unique index says so.
+            Err(EngineError::Database(error)) if error.has_code("23505") => Err(self.other_run()),
+            set => set.map(drop),
+        }
+    }
+
+    fn other_run(&self) -> EngineError {
+        EngineError::Conflict(format!("another run is active on {}", self.job.plan.table))
     }
 
     /// Which server and database this is. A role without the right to ask sees an empty system identifier.
@@ -443,15 +485,15 @@ impl PostgresSession {
         self.job.plan.run.0.to_vec()
     }
 
-    /// Everything but the state, which decides nothing: a run that is called proved is proved again.
-    fn run_mac(&self, pass: u32, identity: &Identity) -> [u8; 32] {
+    fn run_mac(&self, standing: Standing, identity: &Identity) -> [u8; 32] {
         let record = Canonical::new("reseal/v1/run")
             .bytes(&self.job.plan.run.0)
             .text(&self.table())
             .text(self.job.plan.direction.name())
             .text(&identity.system)
             .i64(identity.database)
-            .u64(pass.into());
+            .text(standing.state.name())
+            .u64(standing.pass.into());
         self.job.keys.record_mac(&record)
     }
 }
@@ -492,6 +534,10 @@ fn read_span(row: &Row) -> Result<SealedSpan, EngineError> {
         digest: Digest(array(row.get(9))?),
     };
     Ok(SealedSpan::stored(record, array(row.get(10))?))
+}
+
+fn read_state(name: &str) -> Result<RunState, EngineError> {
+    RunState::from_name(name).ok_or(EngineError::Damaged("an unknown state"))
 }
 
 fn array(bytes: &[u8]) -> Result<[u8; 32], EngineError> {

@@ -2,7 +2,6 @@
 
 use super::copy::{Collector, block_start};
 use super::session::PostgresSession;
-use super::sql::{BEGIN_READ, reduce};
 use crate::batch::{Batch, Position};
 use crate::error::EngineError;
 use crate::ledger::ScanRange;
@@ -22,11 +21,7 @@ impl PostgresSession {
             longest: vec![0; self.job.plan.columns.len()],
             ..TableFacts::default()
         };
-        self.client.batch_execute(BEGIN_READ).await.map_err(|error| reduce("look at the table", error))?;
-        let judged = self.judge(&mut facts).await;
-        let end = if judged.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        self.client.batch_execute(end).await.map_err(|error| reduce("look at the table", error))?;
-        judged?;
+        self.in_read_transaction(async |session| session.judge(&mut facts).await).await?;
         // What is refused is not read: it may not even be readable.
         let sample = match facts.refusals.is_empty() {
             true => self.sample().await?,
@@ -53,7 +48,7 @@ impl PostgresSession {
 
     /// Rows from places spread evenly over all leaves.
     async fn sample(&mut self) -> Result<Batch, EngineError> {
-        let leaves = self.load_leaves().await?;
+        let leaves = self.in_read_transaction(async |session| session.load_leaves().await).await?;
         let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
         let mut sample = self.empty_batch();
         for leaf in leaves.iter().filter(|leaf| leaf.blocks > 0) {

@@ -108,10 +108,29 @@ pub(super) fn set_pass(connection: &Connection, job: &Job, pass: u32) -> Result<
     RunRow { pass, ..row }.store(connection, job)
 }
 
-/// Records how the run ended.
-pub(super) fn conclude(connection: &Connection, job: &Job, state: RunState) -> Result<(), EngineError> {
+/// Records that the run is proved, or that it is active again.
+pub(super) fn set_state(connection: &Connection, job: &Job, state: RunState) -> Result<(), EngineError> {
     let row = known(connection, job)?;
+    if standing_of(connection, job, &row)?.state == RunState::RolledBack {
+        return Err(ended(job, RunState::RolledBack));
+    }
+    if state == RunState::Active {
+        refuse_other_runs(connection, job, &row.relation)?;
+    }
     RunRow { state, ..row }.store(connection, job)
+}
+
+/// Whether rows may be written for the run.
+pub(super) fn is_active(connection: &Connection, job: &Job) -> Result<bool, EngineError> {
+    Ok(standing_of(connection, job, &known(connection, job)?)?.state == RunState::Active)
+}
+
+/// Refuses to go on with a run that another engine ended.
+pub(super) fn check_active(connection: &Connection, job: &Job) -> Result<(), EngineError> {
+    match standing_of(connection, job, &known(connection, job)?)?.state {
+        RunState::Active => Ok(()),
+        state => Err(ended(job, state)),
+    }
 }
 
 /// Changes the file, so that every transaction that began before this one commits has ended or can only read.
@@ -176,6 +195,10 @@ fn check_version(connection: &Connection) -> Result<(), EngineError> {
 
 fn known(connection: &Connection, job: &Job) -> Result<RunRow, EngineError> {
     find(connection, job)?.ok_or_else(|| unknown_run(job))
+}
+
+fn ended(job: &Job, state: RunState) -> EngineError {
+    EngineError::Conflict(format!("run {} is {} by now", job.plan.run, state.name()))
 }
 
 fn unknown_run(job: &Job) -> EngineError {

@@ -106,7 +106,8 @@ impl SqliteSession {
         batch: &VerifiedBatch,
     ) -> Result<Option<Committed>, EngineError> {
         let table = self.table()?;
-        if !span::holds(&self.connection, &self.job, lease)?
+        if !run::is_active(&self.connection, &self.job)?
+            || !span::holds(&self.connection, &self.job, lease)?
             || table.incarnation(self.file) != lease.span.incarnation
         {
             return Ok(None);
@@ -154,6 +155,7 @@ impl Session for SqliteSession {
             if run::standing(connection, job)?.is_some_and(|standing| standing.pass >= pass) {
                 return Ok(());
             }
+            run::check_active(connection, job)?;
             span::insert(connection, job, &spans)?;
             run::set_pass(connection, job, pass)
         })
@@ -164,7 +166,11 @@ impl Session for SqliteSession {
         self.patiently(|session| {
             let incarnation = session.table()?.incarnation(session.file);
             in_transaction(&session.connection, |connection| {
-                span::claim(connection, &session.job, pass, incarnation)
+                let claim = span::claim(connection, &session.job, pass, incarnation)?;
+                if !matches!(claim, Claim::Done) {
+                    run::check_active(connection, &session.job)?;
+                }
+                Ok(claim)
             })
         })
         .await
@@ -236,10 +242,10 @@ impl Session for SqliteSession {
 
     async fn horizon(&mut self) -> Result<Horizon, EngineError> {
         // `holders` ends every older transaction by itself, so the point needs no name.
-        Ok(Horizon(0))
+        Ok(Horizon::default())
     }
 
-    async fn holders(&mut self, _horizon: Horizon) -> Result<Vec<String>, EngineError> {
+    async fn holders(&mut self, _horizon: &Horizon) -> Result<Vec<String>, EngineError> {
         let passed = blocking(|| {
             let session = self.tidy();
             in_transaction(&session.connection, |connection| run::pass_barrier(connection, &session.job))
@@ -271,8 +277,8 @@ impl Session for SqliteSession {
         Ok(())
     }
 
-    async fn conclude(&mut self, state: RunState) -> Result<(), EngineError> {
-        self.transact(|connection, job| run::conclude(connection, job, state)).await
+    async fn set_state(&mut self, state: RunState) -> Result<(), EngineError> {
+        self.transact(|connection, job| run::set_state(connection, job, state)).await
     }
 }
 

@@ -102,6 +102,15 @@ impl Account {
     pub fn steal_leases(&mut self) {
         self.spans.iter_mut().for_each(|span| span.lease = None);
     }
+
+    /// Refuses a run that is neither active nor `also`.
+    fn check_active(&self, run: RunId, also: RunState) -> Result<(), EngineError> {
+        let state = self.runs.get(&run).expect("the run was entered").state;
+        match state == RunState::Active || state == also {
+            true => Ok(()),
+            false => Err(EngineError::Conflict(format!("run {run} is {} by now", state.name()))),
+        }
+    }
 }
 
 /// The store.
@@ -203,6 +212,7 @@ fn slot(position: &Position) -> u64 {
 
 impl World {
     fn holds(&self, run: RunId, lease: &Lease) -> Option<usize> {
+        self.account.check_active(run, RunState::Active).ok()?;
         let is_it = |row: &SpanRow| {
             let record = row.span.record();
             row.run == run && (record.pass, record.number) == (lease.span.pass, lease.span.number)
@@ -311,6 +321,7 @@ impl Session for MemorySession {
         let run = self.run();
         {
             let account = &mut self.lock().account;
+            account.check_active(run, RunState::Active)?;
             let row = account.runs.get_mut(&run).expect("the run was entered");
             if row.pass < pass {
                 row.pass = pass;
@@ -330,6 +341,8 @@ impl Session for MemorySession {
             };
             let calls = world.calls;
             let left = world.account.spans.iter().filter(|row| open(row)).count();
+            let also = if left == 0 { RunState::Proved } else { RunState::Active };
+            world.account.check_active(run, also)?;
             match world
                 .account
                 .spans
@@ -438,13 +451,13 @@ impl Session for MemorySession {
 
     async fn horizon(&mut self) -> Result<Horizon, EngineError> {
         let fault = self.begin().await?;
-        let horizon = Horizon(self.lock().transactions());
+        let horizon = Horizon { next: self.lock().transactions(), running: Vec::new() };
         self.end(fault, horizon).await
     }
 
-    async fn holders(&mut self, horizon: Horizon) -> Result<Vec<String>, EngineError> {
+    async fn holders(&mut self, horizon: &Horizon) -> Result<Vec<String>, EngineError> {
         let fault = self.begin().await?;
-        let holders = self.lock().open_before(horizon.0);
+        let holders = self.lock().open_before(horizon.next);
         self.end(fault, holders).await
     }
 
@@ -474,10 +487,14 @@ impl Session for MemorySession {
         self.end(fault, ()).await
     }
 
-    async fn conclude(&mut self, state: RunState) -> Result<(), EngineError> {
+    async fn set_state(&mut self, state: RunState) -> Result<(), EngineError> {
         let fault = self.begin().await?;
         let run = self.run();
-        self.lock().account.runs.get_mut(&run).expect("the run was entered").state = state;
+        {
+            let account = &mut self.lock().account;
+            account.check_active(run, RunState::Proved)?;
+            account.runs.get_mut(&run).expect("the run was entered").state = state;
+        }
         self.end(fault, ()).await
     }
 }

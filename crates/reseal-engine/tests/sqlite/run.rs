@@ -1,7 +1,7 @@
 //! A run from start to proof on a SQLite file.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::file::{CLIENTS, COLUMNS, File, clients, plaintext, value};
 use crate::support::{Codecs, GCM_TEXT, RESEAL, RESEAL_ROW, assert_balanced, job, open, plan, seal};
@@ -102,6 +102,52 @@ async fn sqlite_rollback_brings_the_old_key_back() {
     }
     let error = file.engine(&plan).run().await.expect_err("was rolled back");
     assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+/// Waits once, before the second batch is written.
+#[derive(Default)]
+struct Pauses {
+    batches: AtomicU64,
+    reached: tokio::sync::Notify,
+    goes_on: tokio::sync::Notify,
+}
+
+impl Observer for Pauses {
+    fn at<'a>(&'a self, moment: Moment, _: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        async move {
+            if moment == Moment::Sealed && self.batches.fetch_add(1, Ordering::SeqCst) == 1 {
+                self.reached.notify_one();
+                self.goes_on.notified().await;
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_rollback_stops_a_run_that_still_works() {
+    let (file, plan) = File::loaded(12_000);
+    let pauses = Arc::new(Pauses::default());
+    let engine = file.engine(&plan).observed_by(pauses.clone());
+    let run = tokio::spawn(async move { engine.run().await.map(drop) });
+    pauses.reached.notified().await;
+    let back = plan.reversed(RunId([9; 16]));
+    file.engine(&back).run().await.expect("rolls back");
+    pauses.goes_on.notify_one();
+    let error = run.await.expect("does not panic").expect_err("it was taken back");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    file.assert_all_new(&back, 1..=12_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_proved_run_goes_on_when_old_values_came_back() {
+    let (file, plan) = File::loaded(100);
+    let engine = file.engine(&plan);
+    engine.run().await.expect("proves");
+    file.load(&plan, 101..=150);
+    let outcome = engine.run().await.expect("goes on");
+    assert_eq!(outcome.proof.old(), 0);
+    file.assert_all_new(&plan, 1..=150);
 }
 
 #[tokio::test(flavor = "multi_thread")]

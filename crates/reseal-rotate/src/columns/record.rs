@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reseal_crypto::SecretBytes;
-use reseal_engine::{Direction, RunKey, RunPlan};
+use reseal_engine::{Direction, EngineError, RunKey, RunPlan};
 use reseal_vault::{Clock, Event, SystemClock, Timestamp, Vault};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -139,6 +139,21 @@ impl RunRecord {
         let id = self.plan.run.to_string();
         let json = serde_json::to_vec(self).map_err(|_| RotateError::Record { run: id.clone() })?;
         Ok(vault.journal_put(KIND, &id, &SecretBytes::new(json), event)?)
+    }
+
+    /// The run as the vault has it now: another process may have ended it, or taken it back.
+    pub(super) fn reload(&mut self, vault: &mut Vault) -> Result<(), RotateError> {
+        match latest(vault, &self.columns)? {
+            Some(now) if now.plan.run == self.plan.run && now.state != RecordState::RolledBack => {
+                *self = now;
+                Ok(())
+            }
+            _ => {
+                let what =
+                    format!("run {} is not the last one of `{}` any more", self.plan.run, self.columns);
+                Err(EngineError::Conflict(what).into())
+            }
+        }
     }
 
     /// Stores that it ended.

@@ -183,7 +183,12 @@ impl ColumnRun {
         let engine = self.target.engine(self.job()?, options.run, options.observer);
         (options.on_start)(engine.cancel_token());
         match engine.run().await {
+            Ok(outcome) if outcome.proof.old() != 0 => {
+                let what = format!("the proof found {} old values", outcome.proof.old());
+                Err(EngineError::NeedsAttention(what).into())
+            }
             Ok(outcome) => {
+                self.record.reload(vault)?;
                 if self.record.state == RecordState::Active {
                     let event = self.record.event(Event::done, self.action());
                     self.record.end(vault, RecordState::Proved, event)?;

@@ -25,6 +25,7 @@ impl ColumnRun {
     ///
     /// [`RotateError::Vault`].
     pub fn settle(&mut self, plan: &Plan, vault: &mut Vault) -> Result<Labels, RotateError> {
+        self.record_mut().reload(vault)?;
         let waits_for = self.waits_for(plan, vault)?;
         if !waits_for.is_empty() {
             return Ok(Labels::WaitFor(waits_for));
