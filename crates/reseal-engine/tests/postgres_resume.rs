@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use common::*;
 use futures_util::FutureExt;
@@ -80,6 +81,15 @@ fn small_batches() -> reseal_engine::RunOptions {
     reseal_engine::RunOptions { batch_rows_max: 500, ..options() }
 }
 
+/// Waits until the server has noticed that the connections of the run ended: a COMMIT on its way still counts.
+async fn others_gone(database: &Database) {
+    let others = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while database.count(others).await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Dropping the run in the middle of a batch does to the database what `kill -9` of its process does: the connection
 /// ends and what is not committed is rolled back.
 async fn dropped_at(moment: Moment, nth: u64, way: Way) {
@@ -94,6 +104,7 @@ async fn dropped_at(moment: Moment, nth: u64, way: Way) {
     run.abort();
     assert!(run.await.expect_err("aborted").is_cancelled());
 
+    others_gone(&database).await;
     let written = database.count("SELECT count(*) FROM changes").await as u64;
     let counter = Arc::new(Counter::default());
     let engine = observed(&database, &plan, small_batches(), counter.clone());
