@@ -64,11 +64,13 @@ impl PostgresSession {
         let first = if skip { Locking::Skip } else { Locking::Wait };
         let mut result = self.try_write(lease, batch, first, observer).await?;
         if matches!(result, Try::TimedOut) && first == Locking::Wait {
-            self.lock_streak += 1;
+            result = self.try_write(lease, batch, Locking::Skip, observer).await?;
+            // Time also runs out where a batch is heavy, and then nothing is gained by passing rows by.
+            let met_locks = matches!(&result, Try::Done(committed) if !committed.missed.is_empty());
+            self.lock_streak = if met_locks { self.lock_streak + 1 } else { 0 };
             if self.lock_streak >= 2 {
                 self.skip_locked_until = Some(Instant::now() + SKIP_LOCKED_FOR);
             }
-            result = self.try_write(lease, batch, Locking::Skip, observer).await?;
         } else if !skip {
             self.lock_streak = 0;
         }
