@@ -201,6 +201,16 @@ impl Batch {
         self.keys.iter().fold(RowKey::default(), |key, column| column.extend(row, key))
     }
 
+    /// What names a row in records: its key, or in a table without one its place, where rows keep theirs; empty otherwise.
+    pub(crate) fn record_key(&self, row: usize) -> Vec<u8> {
+        let keeps_places = self.versions.is_empty();
+        let key = match self.keys.is_empty() && keeps_places {
+            true => RowKey::default().integer(self.locators[row].cast_signed()),
+            false => self.row_key(row),
+        };
+        key.as_bytes().to_vec()
+    }
+
     /// The first key column with text that is not UTF-8, which no value can be bound to.
     pub(crate) fn unnameable_key(&self) -> Option<usize> {
         self.keys.iter().position(|column| column.first_unnameable().is_some())

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::batch::Batch;
 use crate::plan::{Codecs, Job};
+use crate::suppressed::Cell;
 use crate::verified::Reason;
 
 /// What a value turned out to be.
@@ -55,6 +56,10 @@ impl<'a> Chunk<'a> {
         self.row_keys.get(row - self.start)
     }
 
+    fn cell(&self, job: &Job, column: usize, row: usize, stored: &[u8]) -> Cell {
+        Cell { column, row_key: self.batch.record_key(row), value_mac: job.keys.value_mac(stored) }
+    }
+
     fn row_keys(&self, rows: &[usize]) -> Vec<Option<&RowKey>> {
         rows.iter().map(|&row| self.row_key(row)).collect()
     }
@@ -99,7 +104,7 @@ pub(crate) fn classify_column(job: &Job, chunk: &Chunk<'_>, column: usize, look:
                 *verdict = Verdict::New;
                 named_new.push(row);
             }
-            Some(bytes) if job.suppressed.holds(|| job.keys.value_mac(bytes)) => {
+            Some(bytes) if job.suppressed.holds(|| chunk.cell(job, column, row, bytes)) => {
                 *verdict = Verdict::Bad(Reason::WriteSuppressed);
             }
             Some(_) => unknown.push(row),

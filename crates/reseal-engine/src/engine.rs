@@ -12,9 +12,10 @@ use crate::options::{CancelToken, RunOptions, Switch};
 use crate::plan::Job;
 use crate::proof::{Reading, read_all};
 use crate::store::{Horizon, QuarantineRecord, Session, Standing, Store};
+use crate::suppressed::Cell;
 use crate::survey::Survey;
 use crate::transform::Census;
-use crate::verified::Reason;
+use crate::verified::{ByReason, Reason};
 use crate::worker::{Crew, PassEnd};
 
 /// Pause before the third pass of a call; doubles with each further one.
@@ -46,9 +47,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Values that open under no key of the plan and were left as they are.
+    /// Values that were left as they are, as the proof found them: those that open under no key of the plan, and those
+    /// under the old key whose new value the database does not take.
     pub fn quarantined(&self) -> u64 {
-        self.proof.unopened()
+        self.proof.unopened() + self.proof.suppressed()
     }
 
     /// Values rewritten since the run began.
@@ -74,8 +76,8 @@ pub struct Status {
     pub standing: Standing,
     /// The spans of every pass.
     pub spans: Vec<SpanRecord>,
-    /// The quarantine.
-    pub quarantine: Vec<QuarantineRecord>,
+    /// Values that some pass left as they were; an application may have replaced them since.
+    pub quarantine: ByReason,
 }
 
 impl<S: Store> Engine<S> {
@@ -124,9 +126,7 @@ impl<S: Store> Engine<S> {
             return Err(EngineError::Refused(survey.refusals().to_vec()));
         }
         let standing = session.enter().await?;
-        let quarantine = session.quarantined().await?.into_iter();
-        let vanished = quarantine.filter(|record| record.reason == Reason::WriteSuppressed);
-        self.job.suppressed.restore(vanished.map(|record| record.value_mac));
+        self.restore_suppressed(&mut session).await?;
         match standing.state {
             RunState::Active => self.run_passes(session, standing.pass).await,
             RunState::Proved => self.prove_again(session, standing.pass).await,
@@ -143,7 +143,10 @@ impl<S: Store> Engine<S> {
     /// [`EngineError::Database`] if the target cannot be read.
     pub async fn verify(&self) -> Result<Verification, EngineError> {
         let status = self.status().await?;
-        let session = self.store.session(self.job.clone()).await?;
+        let mut session = self.store.session(self.job.clone()).await?;
+        if status.is_some() {
+            self.restore_suppressed(&mut session).await?;
+        }
         let census = self.read(session, Reading::Verification).await?;
         let expected: Digest = status.iter().flat_map(|status| &status.spans).map(|span| span.digest).sum();
         Ok(Verification { digest_equal: census.digest == expected, census })
@@ -158,8 +161,30 @@ impl<S: Store> Engine<S> {
         let mut session = self.store.session(self.job.clone()).await?;
         let Some(standing) = session.standing().await? else { return Ok(None) };
         let spans = self.spans(&mut session).await?;
-        let quarantine = session.quarantined().await?;
+        let quarantine = session.quarantine_counts().await?;
         Ok(Some(Status { standing, spans, quarantine }))
+    }
+
+    /// The quarantine of the run: `limit` records at most.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Database`] if the target does not know the run.
+    pub async fn quarantined(&self, limit: u64) -> Result<Vec<QuarantineRecord>, EngineError> {
+        self.store.session(self.job.clone()).await?.quarantined(None, limit).await
+    }
+
+    /// Leaves alone what an earlier call found that the database does not let us write.
+    async fn restore_suppressed(&self, session: &mut S::Session) -> Result<(), EngineError> {
+        let limit = self.options.quarantine_max.saturating_add(1);
+        let records = session.quarantined(Some(Reason::WriteSuppressed), limit).await?;
+        let names: Vec<&str> = self.job.column_names().collect();
+        let cell = |QuarantineRecord { column, row_key, value_mac, .. }| {
+            let column = names.iter().position(|name| *name == column)?;
+            Some(Cell { column, row_key, value_mac })
+        };
+        self.job.suppressed.restore(records.into_iter().filter_map(cell));
+        Ok(())
     }
 
     async fn survey_with(&self, session: &mut S::Session) -> Result<Survey, EngineError> {
@@ -181,7 +206,9 @@ impl<S: Store> Engine<S> {
             let spans = self.spans(&mut session).await?;
             let open = spans.iter().filter(|span| span.pass == pass && !span.is_done()).count() as u64;
             self.observer.event(Event::PassStarted { pass, spans: open });
-            let end = self.crew().drain(pass).await?;
+            let crew = self.crew();
+            crew.count_quarantined(session.quarantine_counts().await?.total())?;
+            let end = crew.drain(pass).await?;
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
                 match &horizon {
@@ -271,6 +298,7 @@ impl<S: Store> Engine<S> {
             cancel: self.cancel.clone(),
             workers: self.workers(),
             large: Arc::default(),
+            quarantined: Arc::default(),
         }
     }
 

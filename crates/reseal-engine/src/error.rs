@@ -43,6 +43,14 @@ pub enum EngineError {
     /// The run cannot end by itself.
     #[error("{0}")]
     NeedsAttention(String),
+    /// More values than the options allow are left as they are: likely the wrong key or format for a part of the table.
+    #[error(
+        "more than {max} values open under neither key or are not taken by the database; the run stopped, its state is kept"
+    )]
+    Quarantine {
+        /// The limit.
+        max: u64,
+    },
     /// The database does not hold what was sent; the batch was rolled back.
     #[error("{relation}: the database holds other bytes than were sent ({what}); the batch was rolled back")]
     NotStored {
@@ -78,7 +86,7 @@ impl EngineError {
             Self::Refused(_) | Self::Plan(_) => ErrorKind::Refused,
             Self::Damaged(_) => ErrorKind::Damaged,
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::NeedsAttention(_) => ErrorKind::NeedsAttention,
+            Self::NeedsAttention(_) | Self::Quarantine { .. } => ErrorKind::NeedsAttention,
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Database(_)
             | Self::NotStored { .. }

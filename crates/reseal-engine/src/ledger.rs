@@ -147,6 +147,9 @@ impl std::iter::Sum for Digest {
 }
 
 /// What happened to the values of one column. Every value seen is in exactly one of the other counts.
+///
+/// It counts what was read, pass by pass: a value that several passes read is in each of them. How many values stay as
+/// they are is in the proof and in the quarantine, which have each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Values read.
@@ -159,7 +162,7 @@ pub struct Tally {
     pub already_new: u64,
     /// Values that the application changed or held locked between our read and our write; a later pass sees them.
     pub missed: u64,
-    /// Values that no key of the plan opens; untouched.
+    /// Values that no key of the plan opens, or whose new value the database does not take; untouched.
     pub quarantined: u64,
 }
 

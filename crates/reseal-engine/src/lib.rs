@@ -38,4 +38,4 @@ pub use options::{CancelToken, RunOptions, Switch};
 pub use plan::{Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName};
 pub use survey::{Estimate, Survey, TableFacts};
 pub use transform::{Census, ColumnCensus};
-pub use verified::{Lease, Reason, VerifiedBatch};
+pub use verified::{ByReason, Lease, Reason, VerifiedBatch};

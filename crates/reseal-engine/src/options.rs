@@ -23,6 +23,9 @@ pub struct RunOptions {
     pub proof_wait: Duration,
     /// How long a lost connection is tried again while nothing gets written.
     pub reconnect_wait: Duration,
+    /// Values that a run may leave as they are before it stops. They are counted one by one in the target database, and
+    /// the batches in flight may bring a few more.
+    pub quarantine_max: u64,
     /// How long batches are tried again while locks or slow triggers let none through.
     pub write_wait: Duration,
 }
@@ -39,6 +42,7 @@ impl Default for RunOptions {
             passes_max: 10,
             proof_wait: Duration::from_secs(60),
             reconnect_wait: Duration::from_secs(30),
+            quarantine_max: 100_000,
             write_wait: Duration::from_secs(600),
         }
     }

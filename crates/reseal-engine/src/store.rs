@@ -17,7 +17,7 @@ use crate::ledger::{RunState, ScanRange, SealedSpan, SpanRecord};
 use crate::observer::Observer;
 use crate::plan::Job;
 use crate::survey::TableFacts;
-use crate::verified::{Lease, Reason, VerifiedBatch};
+use crate::verified::{ByReason, Lease, Quarantined, Reason, VerifiedBatch};
 
 /// A database that holds the columns of a run.
 pub trait Store: Send + Sync + 'static {
@@ -94,6 +94,8 @@ pub struct Committed {
     pub span: SpanRecord,
     /// The changes that did not match any more or were locked.
     pub missed: Vec<Missed>,
+    /// Values that entered the quarantine with it and were not in it before.
+    pub quarantined: u64,
 }
 
 /// A change that was not written.
@@ -142,6 +144,28 @@ pub struct QuarantineRecord {
     pub reason: Reason,
     /// Recognises the bytes of the value.
     pub value_mac: [u8; 32],
+}
+
+impl QuarantineRecord {
+    /// The record of one value of a batch.
+    pub(crate) fn new(job: &Job, relation: &str, batch: &Batch, value: &Quarantined) -> Self {
+        Self {
+            relation: relation.into(),
+            column: job.plan.columns[usize::from(value.column)].name.clone(),
+            row_key: batch.record_key(value.row as usize),
+            reason: value.reason,
+            value_mac: value.value_mac,
+        }
+    }
+
+    /// The records of what a batch leaves as it is.
+    pub fn of_batch<'a>(
+        job: &'a Job,
+        relation: &'a str,
+        batch: &'a VerifiedBatch,
+    ) -> impl Iterator<Item = Self> + 'a {
+        batch.quarantine().iter().map(move |value| Self::new(job, relation, batch.batch(), value))
+    }
 }
 
 /// One connection to a store.
@@ -206,17 +230,24 @@ pub trait Session: Send + 'static {
         observer: &dyn Observer,
     ) -> impl Future<Output = Result<WriteOutcome, EngineError>> + Send;
 
-    /// Adds values to the quarantine that only show over several passes.
+    /// Adds values to the quarantine that only show over several passes, and says how many were not in it before.
     fn quarantine(
         &mut self,
         records: Vec<QuarantineRecord>,
-    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
     /// Every span of the run, in order.
     fn spans(&mut self) -> impl Future<Output = Result<Vec<SealedSpan>, EngineError>> + Send;
 
-    /// Every quarantined value of the run.
-    fn quarantined(&mut self) -> impl Future<Output = Result<Vec<QuarantineRecord>, EngineError>> + Send;
+    /// How many values are in the quarantine of the run.
+    fn quarantine_counts(&mut self) -> impl Future<Output = Result<ByReason, EngineError>> + Send;
+
+    /// Quarantined values of the run: for one reason, or for any; `limit` at most.
+    fn quarantined(
+        &mut self,
+        reason: Option<Reason>,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<QuarantineRecord>, EngineError>> + Send;
 
     /// The point after every transaction that runs now.
     fn horizon(&mut self) -> impl Future<Output = Result<Horizon, EngineError>> + Send;

@@ -4,41 +4,67 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-/// Writes of one value that must vanish before it is left alone.
+/// Passes in which the write of a value must vanish before it is left alone.
 const PASSES: u8 = 3;
 
-/// How often the write of a value was suppressed, by the MAC of its bytes.
+/// One value of one row. In a table without a key, rows that hold the same bytes are not told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Cell {
+    /// Its column within the plan.
+    pub(crate) column: usize,
+    /// What names the row in records.
+    pub(crate) row_key: Vec<u8>,
+    /// Recognises its bytes.
+    pub(crate) value_mac: [u8; 32],
+}
+
+/// In how many passes the write of a value vanished.
+#[derive(Debug, Clone, Copy, Default)]
+struct Vanished {
+    passes: u8,
+    last: u32,
+}
+
+/// The values whose writes vanished.
 #[derive(Debug, Default)]
 pub(crate) struct Suppressed {
-    counts: RwLock<HashMap<[u8; 32], u8>>,
+    cells: RwLock<HashMap<Cell, Vanished>>,
     /// Set with the first entry: every value of a run is looked up here, from all cores.
     any: AtomicBool,
 }
 
 impl Suppressed {
     /// Takes over what an earlier call of the same run found.
-    pub(crate) fn restore(&self, macs: impl Iterator<Item = [u8; 32]>) {
-        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
-        counts.extend(macs.map(|mac| (mac, PASSES)));
-        self.any.store(!counts.is_empty(), Ordering::Release);
+    pub(crate) fn restore(&self, found: impl Iterator<Item = Cell>) {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        cells.extend(found.map(|cell| (cell, Vanished { passes: PASSES, last: 0 })));
+        self.any.store(!cells.is_empty(), Ordering::Release);
     }
 
-    /// Counts one more vanished write; `true` when the value is from now on left alone.
-    pub(crate) fn note(&self, mac: [u8; 32]) -> bool {
-        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+    /// Counts a write that vanished in this pass; `true` when the value is from now on left alone.
+    pub(crate) fn note(&self, cell: Cell, pass: u32) -> bool {
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         self.any.store(true, Ordering::Release);
-        let count = counts.entry(mac).or_default();
-        *count += 1;
-        *count == PASSES
+        let vanished = cells.entry(cell).or_default();
+        if vanished.last == pass {
+            return false;
+        }
+        *vanished = Vanished { passes: vanished.passes.saturating_add(1), last: pass };
+        vanished.passes == PASSES
     }
 
-    /// Whether a value is left alone. The MAC is asked for only if there is any such value.
-    pub(crate) fn holds(&self, mac: impl FnOnce() -> [u8; 32]) -> bool {
+    /// Whether a value is left alone. The cell is asked for only if there is any such value.
+    pub(crate) fn holds(&self, cell: impl FnOnce() -> Cell) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
-        let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
-        counts.get(&mac()).is_some_and(|count| *count >= PASSES)
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        cells.get(&cell()).is_some_and(|vanished| vanished.passes >= PASSES)
+    }
+
+    /// How many values are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -46,13 +72,21 @@ impl Suppressed {
 mod tests {
     use super::*;
 
+    fn cell(row: u8) -> Cell {
+        Cell { column: 0, row_key: vec![row], value_mac: [1; 32] }
+    }
+
     #[test]
     fn a_value_is_left_alone_after_three_passes() {
         let suppressed = Suppressed::default();
         assert!(!suppressed.holds(|| unreachable!("nothing to look up")));
-        assert_eq!([(); 3].map(|()| suppressed.note([1; 32])), [false, false, true]);
-        assert!(suppressed.holds(|| [1; 32]) && !suppressed.holds(|| [2; 32]));
-        suppressed.restore([[2; 32]].into_iter());
-        assert!(suppressed.holds(|| [2; 32]));
+        assert_eq!(
+            [1, 1, 2, 2, 3, 4].map(|pass| suppressed.note(cell(1), pass)),
+            [false, false, false, false, true, false]
+        );
+        assert!(suppressed.holds(|| cell(1)) && !suppressed.holds(|| cell(2)));
+        suppressed.restore([cell(2)].into_iter());
+        assert!(suppressed.holds(|| cell(2)));
+        assert_eq!(suppressed.len(), 2);
     }
 }

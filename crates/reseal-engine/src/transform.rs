@@ -13,7 +13,7 @@ use crate::classify::{Chunk, ColumnVerdicts, Look, OpenedValues, Verdict, classi
 use crate::error::EngineError;
 use crate::ledger::{Digest, Tally};
 use crate::plan::Job;
-use crate::verified::{Change, Quarantined, Reason, VerifiedBatch};
+use crate::verified::{ByReason, Change, Quarantined, Reason, VerifiedBatch};
 
 /// Rows of one rayon task: enough to fill the lanes of a key derivation, few enough to share among the cores.
 const CHUNK_ROWS: usize = 256;
@@ -68,23 +68,23 @@ pub struct Census {
 pub struct ColumnCensus {
     /// NULLs.
     pub null: u64,
-    /// Values under the old key.
+    /// Values under the old key that can be rewritten.
     pub old: u64,
     /// Values under the new key.
     pub new: u64,
-    /// Values that open under neither, by reason, in the order of [`Reason::ALL`].
-    pub bad: [u64; Reason::ALL.len()],
+    /// Values that are left as they are.
+    pub left: ByReason,
 }
 
 impl ColumnCensus {
     /// Values that open under neither key.
     pub fn unopened(&self) -> u64 {
-        self.bad.iter().sum()
+        self.left.total() - self.suppressed()
     }
 
-    /// Values that open under neither key, for one reason.
-    pub fn unopened_for(&self, reason: Reason) -> u64 {
-        self.bad[reason as usize]
+    /// Values that stay under the old key, because the database does not take new ones in their place.
+    pub fn suppressed(&self) -> u64 {
+        self.left.of(Reason::WriteSuppressed)
     }
 }
 
@@ -94,7 +94,7 @@ impl Census {
         Self { columns: vec![ColumnCensus::default(); columns], ..Self::default() }
     }
 
-    /// Values that still open under the old key.
+    /// Values under the old key that can be rewritten.
     pub fn old(&self) -> u64 {
         self.columns.iter().map(|column| column.old).sum()
     }
@@ -109,6 +109,11 @@ impl Census {
         self.columns.iter().map(ColumnCensus::unopened).sum()
     }
 
+    /// Values that stay under the old key, because the database does not take new ones in their place.
+    pub fn suppressed(&self) -> u64 {
+        self.columns.iter().map(ColumnCensus::suppressed).sum()
+    }
+
     /// Adds another census of the same columns.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
@@ -118,7 +123,7 @@ impl Census {
             total.null += part.null;
             total.old += part.old;
             total.new += part.new;
-            total.bad.iter_mut().zip(part.bad).for_each(|(total, part)| *total += part);
+            total.left = total.left.plus(part.left);
         }
         self
     }
@@ -147,7 +152,7 @@ fn census_of_chunk(job: &Job, chunk: &Chunk<'_>, look: Look) -> Census {
                 Verdict::Null => counts.null += 1,
                 Verdict::New => counts.new += 1,
                 Verdict::Old => counts.old += 1,
-                Verdict::Bad(reason) => counts.bad[*reason as usize] += 1,
+                Verdict::Bad(reason) => counts.left.add(*reason, 1),
             }
         }
     }

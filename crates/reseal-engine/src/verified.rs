@@ -24,15 +24,13 @@ pub enum Reason {
     Corrupt,
     /// Asks for more memory or work than is allowed, or would after sealing.
     TooLarge,
-    /// Opens under both keys.
-    Ambiguous,
-    /// The database does not take the new value: a trigger suppresses the write.
+    /// Opens under the old key, and the database does not take the new value: a trigger suppresses the write.
     WriteSuppressed,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Empty,
         Self::NotCiphertext,
         Self::Unsupported,
@@ -40,7 +38,6 @@ impl Reason {
         Self::Unopened,
         Self::Corrupt,
         Self::TooLarge,
-        Self::Ambiguous,
         Self::WriteSuppressed,
     ];
 
@@ -54,7 +51,6 @@ impl Reason {
             Self::Unopened => "unopened",
             Self::Corrupt => "corrupt",
             Self::TooLarge => "too-large",
-            Self::Ambiguous => "ambiguous",
             Self::WriteSuppressed => "write-suppressed",
         }
     }
@@ -68,6 +64,34 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+/// Counts of values that were left as they are, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ByReason([u64; Reason::ALL.len()]);
+
+impl ByReason {
+    /// Counts `values` more for this reason.
+    pub fn add(&mut self, reason: Reason, values: u64) {
+        self.0[reason as usize] += values;
+    }
+
+    /// The values that were left for this reason.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(total, part)| *total += part);
+        self
     }
 }
 

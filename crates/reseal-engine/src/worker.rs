@@ -17,8 +17,9 @@ use crate::plan::Job;
 use crate::store::{
     Claim, Committed, Filter, MissCause, QuarantineRecord, ReadLimits, Session, Store, WriteOutcome,
 };
+use crate::suppressed::Cell;
 use crate::transform::verify_on_pool;
-use crate::verified::{Lease, Reason, VerifiedBatch};
+use crate::verified::{Lease, Quarantined, Reason, VerifiedBatch};
 
 /// Rows of a worker's first batch, before it knows how long rows take.
 const FIRST_ROWS: usize = 2_000;
@@ -42,6 +43,8 @@ pub(crate) struct Crew<S: Store> {
     pub(crate) workers: usize,
     /// Held by the one batch that exceeds its share of the memory: a single row may be that large.
     pub(crate) large: Arc<Mutex<()>>,
+    /// Values in the quarantine of the run.
+    pub(crate) quarantined: Arc<AtomicU64>,
 }
 
 impl<S: Store> Clone for Crew<S> {
@@ -54,6 +57,7 @@ impl<S: Store> Clone for Crew<S> {
             cancel: self.cancel.clone(),
             workers: self.workers,
             large: self.large.clone(),
+            quarantined: self.quarantined.clone(),
         }
     }
 }
@@ -102,6 +106,18 @@ impl<S: Store> Crew<S> {
             None if more.load(Ordering::Relaxed) => Ok(PassEnd::MoreToDo),
             None => Ok(PassEnd::NothingMissed),
         }
+    }
+
+    /// Counts values that entered the quarantine.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Quarantine`] if they are too many.
+    pub(crate) fn count_quarantined(&self, more: u64) -> Result<(), EngineError> {
+        let max = self.options.quarantine_max;
+        let counted = self.quarantined.fetch_add(more, Ordering::Relaxed) + more;
+        let remembered = self.job.suppressed.len() as u64;
+        if counted.max(remembered) > max { Err(EngineError::Quarantine { max }) } else { Ok(()) }
     }
 
     /// What one read may return, so that the batches of all workers fit into the memory of the run.
@@ -223,10 +239,12 @@ impl<S: Store> Worker<S> {
                 WriteOutcome::Committed(committed) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                     let vanished = self.vanished(&batch, &committed);
+                    let mut quarantined = committed.quarantined;
                     self.account(lease, &batch, *committed).await;
                     if !vanished.is_empty() {
-                        session.quarantine(vanished).await?;
+                        quarantined += session.quarantine(vanished).await?;
                     }
+                    self.crew.count_quarantined(quarantined)?;
                 }
                 WriteOutcome::Busy => self.shrink(&lease.span, batch.batch().len())?,
                 WriteOutcome::LeaseLost => *held = None,
@@ -344,18 +362,17 @@ impl<S: Store> Worker<S> {
         for missed in suppressed {
             let change = batch.changes()[missed.change as usize];
             let row = change.row as usize;
-            for (column, cells) in batch.batch().columns.iter().enumerate() {
-                let value_mac = self.crew.job.keys.value_mac(cells.get(row).unwrap_or_default());
-                if change.columns >> column & 1 == 0 || !self.crew.job.suppressed.note(value_mac) {
-                    continue;
+            for column in (0..batch.batch().columns.len()).filter(|column| change.columns >> column & 1 == 1)
+            {
+                let job = &self.crew.job;
+                let stored = batch.batch().columns[column].get(row).unwrap_or_default();
+                let value_mac = job.keys.value_mac(stored);
+                let cell = Cell { column, row_key: batch.batch().record_key(row), value_mac };
+                if job.suppressed.note(cell, self.pass) {
+                    let reason = Reason::WriteSuppressed;
+                    let value = Quarantined { row: change.row, column: column as u16, reason, value_mac };
+                    records.push(QuarantineRecord::new(job, &committed.span.relation, batch.batch(), &value));
                 }
-                records.push(QuarantineRecord {
-                    relation: committed.span.relation.clone(),
-                    column: self.crew.job.plan.columns[column].name.clone(),
-                    row_key: batch.batch().row_key(row).as_bytes().to_vec(),
-                    reason: Reason::WriteSuppressed,
-                    value_mac,
-                });
             }
         }
         records

@@ -116,9 +116,58 @@ async fn suppressed_writes_end_in_quarantine() {
     let outcome = engine(&database, &plan, options()).run().await.expect("ends");
     assert_eq!(outcome.rewritten(), 298 * 3);
     assert_eq!(outcome.quarantined(), 6);
-    assert_eq!(outcome.proof.columns[0].unopened_for(Reason::WriteSuppressed), 2);
+    assert_eq!(outcome.proof.columns[0].left.of(Reason::WriteSuppressed), 2);
+    assert_eq!((outcome.proof.suppressed(), outcome.proof.unopened()), (6, 0), "they do open");
     let again = engine(&database, &plan, options()).run().await.expect("the quarantine is remembered");
     assert_eq!((again.quarantined(), again.proof.old()), (6, 0));
+    let verified = engine(&database, &plan, options()).verify().await.expect("reads").census;
+    assert_eq!((verified.suppressed(), verified.old(), verified.unopened()), (6, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_row_whose_write_vanishes_is_left_alone() {
+    let (database, plan) = with_trigger(
+        "UPDATE clients SET (a, b, c) = (SELECT a, b, c FROM clients WHERE id = 7) WHERE id IN (8, 9);
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF NEW.id IN (7, 8) THEN RETURN NULL; END IF; RETURN NEW; END';
+         CREATE TRIGGER refuse BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let outcome = engine(&database, &plan, options()).run().await.expect("ends");
+    assert_eq!((outcome.rewritten(), outcome.proof.suppressed()), (298 * 3, 6));
+    assert_eq!(outcome.passes, 3 + 1);
+    let status = engine(&database, &plan, options()).status().await.expect("reads").expect("known");
+    assert_eq!(status.quarantine.of(Reason::WriteSuppressed), 6, "rows with the same bytes are told apart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suppressed_writes_have_an_end() {
+    let (database, plan) = with_trigger(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER refuse BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let few = reseal_engine::RunOptions { quarantine_max: 100, ..options() };
+    let error = engine(&database, &plan, few).run().await.expect_err("stops");
+    assert!(matches!(error, EngineError::Quarantine { max: 100 }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantine_has_an_end_and_counts_each_value_once() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::SameFormat);
+    load(&database, &plan, 4_000).await;
+    database.execute("UPDATE clients SET b = convert_to('bad ' || id, 'UTF8') WHERE id % 8 = 0").await;
+    let with =
+        |quarantine_max| reseal_engine::RunOptions { quarantine_max, batch_rows_max: 100, ..options() };
+    let error = engine(&database, &plan, with(100)).run().await.expect_err("stops");
+    assert!(matches!(error, EngineError::Quarantine { max: 100 }), "{error}");
+    let recorded = database.count("SELECT count(*) FROM reseal.quarantine").await;
+    assert!((101..300).contains(&recorded), "{recorded}");
+    // Rows that move while they are rewritten are seen, and tallied, again; the quarantine knows them.
+    let outcome = engine(&database, &plan, with(500)).run().await.expect("goes on");
+    let status = engine(&database, &plan, with(500)).status().await.expect("reads").expect("known");
+    assert_eq!((outcome.quarantined(), status.quarantine.total()), (500, 500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,9 +56,9 @@ async fn mixed_values_are_counted_by_reason() {
         assert_eq!([outcome.tallies[1].rewritten, outcome.tallies[2].rewritten], [1_000; 2]);
         assert_eq!(outcome.quarantined(), 6);
         let bad = found;
-        assert_eq!(bad.unopened_for(Reason::Empty), 1);
+        assert_eq!(bad.left.of(Reason::Empty), 1);
         let unknown = if way == Way::Envelope { 1 } else { 0 };
-        assert_eq!(bad.unopened_for(Reason::UnknownKey), unknown, "{bad:?}");
+        assert_eq!(bad.left.of(Reason::UnknownKey), unknown, "{bad:?}");
         // Untouched, byte for byte.
         for (id, value) in cases.iter().filter(|(id, _)| [1, 2, 3, 4, 6, 8].contains(id)) {
             let statement = format!("SELECT a FROM {name} WHERE id = $1");
@@ -66,7 +66,7 @@ async fn mixed_values_are_counted_by_reason() {
             assert_eq!(row.get::<_, Option<Vec<u8>>>(0), *value, "row {id}");
         }
         let status = engine(&database, &plan, options()).status().await.expect("status").expect("known");
-        assert_eq!(status.quarantine.len(), 6);
+        assert_eq!(status.quarantine.total(), 6);
         let verification = engine(&database, &plan, options()).verify().await.expect("verifies");
         assert_eq!((verification.census.unopened(), verification.census.old()), (6, 0));
     }

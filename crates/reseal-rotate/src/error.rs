@@ -177,6 +177,10 @@ impl RotateError {
             Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
             Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),
             Self::Engine(EngineError::Refused(refusals)) => return refusals.iter().find_map(|refusal| refusal.hint()),
+            Self::Engine(EngineError::Quarantine { .. }) => {
+                "`reseal reencrypt status` counts them by reason; if they may stay as they are, go on with --max-quarantine N"
+                    .into()
+            }
             Self::Engine(EngineError::Interrupted) => "the same command goes on where this one stopped".into(),
             _ => return None,
         };

@@ -18,7 +18,7 @@ use crate::store::{
     Claim, Filter, Horizon, QuarantineRecord, ReadLimits, Session, SnapshotId, Standing, WriteOutcome,
 };
 use crate::survey::TableFacts;
-use crate::verified::{Lease, VerifiedBatch};
+use crate::verified::{ByReason, Lease, Reason, VerifiedBatch};
 
 /// A connection of one worker to Postgres.
 pub struct PostgresSession {
@@ -169,7 +169,7 @@ impl Session for PostgresSession {
         self.write_batch(lease, batch, observer).await
     }
 
-    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<(), EngineError> {
+    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<u64, EngineError> {
         self.in_state_transaction(async |session| session.insert_quarantine(&records).await).await
     }
 
@@ -177,8 +177,16 @@ impl Session for PostgresSession {
         self.in_read_transaction(async |session| session.find_spans().await).await
     }
 
-    async fn quarantined(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
-        self.in_read_transaction(async |session| session.find_quarantine().await).await
+    async fn quarantine_counts(&mut self) -> Result<ByReason, EngineError> {
+        self.in_read_transaction(async |session| session.count_quarantine().await).await
+    }
+
+    async fn quarantined(
+        &mut self,
+        reason: Option<Reason>,
+        limit: u64,
+    ) -> Result<Vec<QuarantineRecord>, EngineError> {
+        self.in_read_transaction(async |session| session.find_quarantine(reason, limit).await).await
     }
 
     async fn horizon(&mut self) -> Result<Horizon, EngineError> {

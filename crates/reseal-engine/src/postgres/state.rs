@@ -13,7 +13,7 @@ use crate::batch::Position;
 use crate::error::{DatabaseError, EngineError};
 use crate::ledger::{Digest, RunState, SealedSpan, SpanRecord, Tally};
 use crate::store::{Claim, QuarantineRecord, Standing};
-use crate::verified::{Lease, Reason};
+use crate::verified::{ByReason, Lease, Reason};
 
 /// The statements that make schema `reseal`, for a database administrator to read or to run beforehand.
 pub const DDL: &str = "\
@@ -288,9 +288,10 @@ impl PostgresSession {
         rows.iter().map(read_span).collect()
     }
 
-    pub(super) async fn insert_quarantine(&self, records: &[QuarantineRecord]) -> Result<(), EngineError> {
+    /// Adds values to the quarantine, and says how many were not in it before.
+    pub(super) async fn insert_quarantine(&self, records: &[QuarantineRecord]) -> Result<u64, EngineError> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let relations: Vec<&str> = records.iter().map(|record| record.relation.as_str()).collect();
         let columns: Vec<&str> = records.iter().map(|record| record.column.as_str()).collect();
@@ -311,16 +312,34 @@ impl PostgresSession {
             ],
         )
         .await
-        .map(drop)
     }
 
-    pub(super) async fn find_quarantine(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
+    pub(super) async fn count_quarantine(&self) -> Result<ByReason, EngineError> {
+        let statement = "SELECT reason, count(*) FROM reseal.quarantine WHERE run_id = $1 GROUP BY reason";
+        let rows =
+            self.client.query_typed(statement, &[(&self.run_id(), Type::BYTEA)]).await.map_err(recording)?;
+        let mut counts = ByReason::default();
+        for row in &rows {
+            counts.add(read_reason(row.get(0))?, row.get::<_, i64>(1).cast_unsigned());
+        }
+        Ok(counts)
+    }
+
+    pub(super) async fn find_quarantine(
+        &self,
+        reason: Option<Reason>,
+        limit: u64,
+    ) -> Result<Vec<QuarantineRecord>, EngineError> {
         let rows = self
             .client
             .query_typed(
                 "SELECT relation, column_name, row_key, reason, value_mac FROM reseal.quarantine
-                  WHERE run_id = $1 ORDER BY relation, column_name, row_key",
-                &[(&self.run_id(), Type::BYTEA)],
+                  WHERE run_id = $1 AND reason = coalesce($2, reason) ORDER BY relation, column_name, row_key LIMIT $3",
+                &[
+                    (&self.run_id(), Type::BYTEA),
+                    (&reason.map(Reason::code), Type::TEXT),
+                    (&i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8),
+                ],
             )
             .await
             .map_err(recording)?;
@@ -329,8 +348,7 @@ impl PostgresSession {
                 relation: row.get(0),
                 column: row.get(1),
                 row_key: row.get(2),
-                reason: Reason::from_code(row.get(3))
-                    .ok_or(EngineError::Damaged("an unknown reason in the quarantine"))?,
+                reason: read_reason(row.get(3))?,
                 value_mac: array(row.get(4))?,
             })
         };
@@ -538,6 +556,10 @@ fn read_span(row: &Row) -> Result<SealedSpan, EngineError> {
 
 fn read_state(name: &str) -> Result<RunState, EngineError> {
     RunState::from_name(name).ok_or(EngineError::Damaged("an unknown state"))
+}
+
+fn read_reason(code: &str) -> Result<Reason, EngineError> {
+    Reason::from_code(code).ok_or(EngineError::Damaged("an unknown reason in the quarantine"))
 }
 
 fn array(bytes: &[u8]) -> Result<[u8; 32], EngineError> {

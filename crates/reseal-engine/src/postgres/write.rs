@@ -137,7 +137,8 @@ impl PostgresSession {
             self.compare_again(&leaf, batch, &returned).await?;
         }
         let missed = self.misses(&leaf, batch, &returned, locking).await?;
-        self.insert_quarantine(&quarantine_records(self.job.column_names(), &leaf, batch)).await?;
+        let records: Vec<_> = QuarantineRecord::of_batch(&self.job, &leaf.name, batch).collect();
+        let quarantined = self.insert_quarantine(&records).await?;
         let indices: Vec<u32> = missed.iter().map(|missed| missed.change).collect();
         let span = lease.settle(batch, &indices, self.job.plan.run, &self.job.keys)?;
         if self.checkpoint(lease, &span).await.map_err(writing)? != 1 {
@@ -145,7 +146,7 @@ impl PostgresSession {
         }
         observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
         self.client.batch_execute("COMMIT").await.map_err(writing)?;
-        Ok(Try::Done(Box::new(Committed { span: span.record().clone(), missed })))
+        Ok(Try::Done(Box::new(Committed { span: span.record().clone(), missed, quarantined })))
     }
 
     /// Locks the rows that nobody else holds, and says which.
@@ -388,22 +389,6 @@ impl PostgresSession {
             columns.map(|(index, column)| format!("{} = u.n{index}", quoted(&column.name))).collect();
         each.join(", ")
     }
-}
-
-fn quarantine_records<'a>(
-    names: impl Iterator<Item = &'a str>,
-    leaf: &Leaf,
-    batch: &VerifiedBatch,
-) -> Vec<QuarantineRecord> {
-    let names: Vec<&str> = names.collect();
-    let record = |value: &crate::verified::Quarantined| QuarantineRecord {
-        relation: leaf.name.clone(),
-        column: names[usize::from(value.column)].into(),
-        row_key: batch.batch().row_key(value.row as usize).as_bytes().to_vec(),
-        reason: value.reason,
-        value_mac: value.value_mac,
-    };
-    batch.quarantine().iter().map(record).collect()
 }
 
 fn writing(error: tokio_postgres::Error) -> DatabaseError {

@@ -24,7 +24,7 @@ use crate::store::{
     WriteOutcome,
 };
 use crate::survey::TableFacts;
-use crate::verified::{Lease, VerifiedBatch};
+use crate::verified::{ByReason, Lease, Reason, VerifiedBatch};
 
 /// How long book-keeping waits for the file.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,11 +115,11 @@ impl SqliteSession {
         let missed = write::changes(&self.connection, &self.job, &table, batch)?;
         let indices: Vec<u32> = missed.iter().map(|Missed { change, .. }| *change).collect();
         let span = lease.settle(batch, &indices, self.job.plan.run, &self.job.keys)?;
-        let records = quarantine::of_batch(&self.job, batch, &lease.span.relation);
-        quarantine::insert(&self.connection, &self.job, records)?;
+        let records = QuarantineRecord::of_batch(&self.job, &lease.span.relation, batch);
+        let quarantined = quarantine::insert(&self.connection, &self.job, records)?;
         span::advance(&self.connection, &self.job, lease, &span)?;
         let span = span.open(self.job.plan.run, &self.job.keys)?;
-        Ok(Some(Committed { span, missed }))
+        Ok(Some(Committed { span, missed, quarantined }))
     }
 }
 
@@ -228,7 +228,7 @@ impl Session for SqliteSession {
         }
     }
 
-    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<(), EngineError> {
+    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<u64, EngineError> {
         self.transact(|connection, job| quarantine::insert(connection, job, records.iter().cloned())).await
     }
 
@@ -236,8 +236,16 @@ impl Session for SqliteSession {
         self.patiently(|session| span::all(&session.connection, &session.job)).await
     }
 
-    async fn quarantined(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
-        self.patiently(|session| quarantine::all(&session.connection, &session.job)).await
+    async fn quarantine_counts(&mut self) -> Result<ByReason, EngineError> {
+        self.patiently(|session| quarantine::counts(&session.connection, &session.job)).await
+    }
+
+    async fn quarantined(
+        &mut self,
+        reason: Option<Reason>,
+        limit: u64,
+    ) -> Result<Vec<QuarantineRecord>, EngineError> {
+        self.patiently(|session| quarantine::records(&session.connection, &session.job, reason, limit)).await
     }
 
     async fn horizon(&mut self) -> Result<Horizon, EngineError> {

@@ -13,8 +13,8 @@ use reseal_engine::store::{
     Standing, Store, WriteOutcome,
 };
 use reseal_engine::{
-    Batch, BatchInfo, Cells, DatabaseError, EngineError, Job, KeyCells, Lease, Moment, Observer, Position,
-    RunId, SpanRecord, TableFacts, VerifiedBatch,
+    Batch, BatchInfo, ByReason, Cells, DatabaseError, EngineError, Job, KeyCells, Lease, Moment, Observer,
+    Position, Reason, RunId, SpanRecord, TableFacts, VerifiedBatch,
 };
 
 use crate::world::{Dice, Fault, World};
@@ -101,6 +101,21 @@ impl Account {
     /// Takes every lease away, as if another engine had entered the run.
     pub fn steal_leases(&mut self) {
         self.spans.iter_mut().for_each(|span| span.lease = None);
+    }
+
+    /// Adds values to the quarantine of a run, and says how many were not in it before.
+    fn quarantine(&mut self, run: RunId, records: impl IntoIterator<Item = QuarantineRecord>) -> u64 {
+        let before = self.quarantine.len();
+        for record in records {
+            let same = |(id, known): &(RunId, QuarantineRecord)| {
+                let key = |record: &QuarantineRecord| (record.row_key.clone(), record.value_mac);
+                *id == run && known.column == record.column && key(known) == key(&record)
+            };
+            if !self.quarantine.iter().any(same) {
+                self.quarantine.push((run, record));
+            }
+        }
+        (self.quarantine.len() - before) as u64
     }
 
     /// Refuses a run that is neither active nor `also`.
@@ -421,11 +436,11 @@ impl Session for MemorySession {
         self.end(fault, outcome).await
     }
 
-    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<(), EngineError> {
+    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<u64, EngineError> {
         let fault = self.begin().await?;
         let run = self.run();
-        self.lock().account.quarantine.extend(records.into_iter().map(|record| (run, record)));
-        self.end(fault, ()).await
+        let added = self.lock().account.quarantine(run, records);
+        self.end(fault, added).await
     }
 
     async fn spans(&mut self) -> Result<Vec<SealedSpan>, EngineError> {
@@ -438,13 +453,24 @@ impl Session for MemorySession {
         self.end(fault, spans).await
     }
 
-    async fn quarantined(&mut self) -> Result<Vec<QuarantineRecord>, EngineError> {
+    async fn quarantine_counts(&mut self) -> Result<ByReason, EngineError> {
+        let mut counts = ByReason::default();
+        self.quarantined(None, u64::MAX).await?.iter().for_each(|record| counts.add(record.reason, 1));
+        Ok(counts)
+    }
+
+    async fn quarantined(
+        &mut self,
+        reason: Option<Reason>,
+        limit: u64,
+    ) -> Result<Vec<QuarantineRecord>, EngineError> {
         let fault = self.begin().await?;
         let run = self.run();
         let records = {
             let world = self.lock();
             let own = world.account.quarantine.iter().filter(|(id, _)| *id == run);
-            own.map(|(_, record)| record.clone()).collect()
+            let wanted = own.filter(|(_, record)| reason.is_none_or(|reason| record.reason == reason));
+            wanted.map(|(_, record)| record.clone()).take(limit as usize).collect()
         };
         self.end(fault, records).await
     }
@@ -517,19 +543,10 @@ impl MemorySession {
         }
         let indices: Vec<u32> = missed.iter().map(|miss| miss.change).collect();
         let span = lease.settle(batch, &indices, self.run(), &self.job.keys)?;
-        let record = |value: &reseal_engine::verified::Quarantined| {
-            let record = QuarantineRecord {
-                relation: RELATION.into(),
-                column: self.job.plan.columns[usize::from(value.column)].name.clone(),
-                row_key: batch.batch().row_key(value.row as usize).as_bytes().to_vec(),
-                reason: value.reason,
-                value_mac: value.value_mac,
-            };
-            (self.run(), record)
-        };
-        world.account.quarantine.extend(batch.quarantine().iter().map(record));
+        let records = QuarantineRecord::of_batch(&self.job, RELATION, batch);
+        let quarantined = world.account.quarantine(self.run(), records);
         world.account.spans[index].span = span.clone();
         let span: SpanRecord = span.open(self.run(), &self.job.keys)?;
-        Ok(Committed { span, missed })
+        Ok(Committed { span, missed, quarantined })
     }
 }

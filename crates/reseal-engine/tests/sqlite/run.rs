@@ -9,8 +9,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use reseal_crypto::{OsRandom, RowKey};
 use reseal_engine::sqlite::{SqliteStore, describe};
 use reseal_engine::{
-    BatchInfo, CancelToken, Engine, ErrorKind, KeyColumn, KeyType, Moment, Observer, Reason, RunId,
-    RunOptions, TableName,
+    BatchInfo, CancelToken, Engine, EngineError, ErrorKind, KeyColumn, KeyType, Moment, Observer, Reason,
+    RunId, RunOptions, TableName,
 };
 use reseal_formats::ColumnType;
 
@@ -351,8 +351,8 @@ async fn sqlite_suppressed_writes_end_in_quarantine() {
     let outcome = file.engine(&plan).run().await.expect("runs");
     assert_eq!((outcome.rewritten(), outcome.passes), (900 - 6, 3 + 1));
     let status = file.engine(&plan).status().await.expect("readable").expect("known");
-    assert_eq!(status.quarantine.len(), 6, "all columns of both rows");
-    assert!(status.quarantine.iter().all(|record| record.reason == Reason::WriteSuppressed));
+    assert_eq!(status.quarantine.of(Reason::WriteSuppressed), 6, "all columns of both rows");
+    assert_eq!((status.quarantine.total(), outcome.proof.suppressed(), outcome.proof.unopened()), (6, 6, 0));
     assert_eq!([5, 6].map(|id| file.cells(&plan, id)), before);
 }
 
@@ -366,8 +366,27 @@ async fn sqlite_tables_without_a_key_are_found_by_rowid() {
     let outcome = file.engine(&plan).run().await.expect("runs");
     assert_eq!((outcome.rewritten(), outcome.quarantined()), (898, 2));
     let status = file.engine(&plan).status().await.expect("readable").expect("known");
-    assert_eq!(status.quarantine.len(), 2, "rows without a key are told apart");
+    assert_eq!(status.quarantine.total(), 2, "rows without a key are told apart");
     file.assert_all_new(&plan, 3..=300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_quarantine_has_an_end() {
+    let (file, plan) = File::loaded(2_000);
+    // So few at the start that the sample sees none.
+    file.execute("UPDATE clients SET phone = 'x' || id WHERE id % 5 = 0 AND id > 1000");
+    let engine = |quarantine_max| {
+        let options = RunOptions { quarantine_max, ..RunOptions::default() };
+        Engine::new(SqliteStore::new(&file.path), job(plan.clone()), options)
+    };
+    let error = engine(50).run().await.expect_err("stops");
+    assert!(matches!(error, EngineError::Quarantine { max: 50 }), "{error}");
+    let stopped = engine(50).status().await.expect("readable").expect("known").quarantine.total();
+    assert!((51..200).contains(&stopped), "{stopped}");
+    assert!(matches!(engine(50).run().await, Err(EngineError::Quarantine { .. })), "stays stopped");
+    let outcome = engine(200).run().await.expect("goes on");
+    let status = engine(200).status().await.expect("readable").expect("known");
+    assert_eq!((outcome.quarantined(), status.quarantine.total()), (200, 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]

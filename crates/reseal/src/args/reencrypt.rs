@@ -57,6 +57,9 @@ pub(crate) struct RunArgs {
     /// Passes over the table before it gives up on writers that still use the old key
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) passes: NonZeroU32,
+    /// Values that may be left as they are, because they open under neither key, before it stops
+    #[arg(long, value_name = "N", default_value_t = reseal_engine::RunOptions::default().quarantine_max)]
+    pub(crate) max_quarantine: u64,
 }
 
 /// `demo`

@@ -138,7 +138,11 @@ impl Work<'_> {
     }
 
     fn options(&self, args: &RunArgs, name: &str, progress: &Arc<Progress>) -> DriveOptions {
-        let mut run = RunOptions { passes_max: args.passes.get(), ..RunOptions::default() };
+        let mut run = RunOptions {
+            passes_max: args.passes.get(),
+            quarantine_max: args.max_quarantine,
+            ..RunOptions::default()
+        };
         let limits = self.plan.columns(name).and_then(|columns| columns.limits);
         if let Some(workers) = args.workers.or(limits.and_then(|limits| limits.workers)) {
             run.workers = workers.get();

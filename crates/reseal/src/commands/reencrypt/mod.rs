@@ -139,7 +139,7 @@ impl Work<'_> {
         let ended = run.verify(options).await;
         progress.finish();
         let found = ended?;
-        let exit = match (found.census.old(), found.census.unopened()) {
+        let exit = match (found.census.old(), found.census.unopened() + found.census.suppressed()) {
             (0, 0) => Exit::Done,
             (0, _) => Exit::Quarantined,
             (_, _) => Exit::NeedsAttention,

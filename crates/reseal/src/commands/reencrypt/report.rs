@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use reseal_engine::{Census, Direction, Outcome, Reason, Status, Survey, Tally, Verification};
+use reseal_engine::{ByReason, Census, Direction, Outcome, Reason, Status, Survey, Tally, Verification};
 use reseal_rotate::columns::{ColumnRun, Labels, RunRecord, SecondCopy};
 use serde_json::{Map, Value, json};
 
@@ -51,7 +51,7 @@ impl Done<'_> {
             "batches": outcome.batches,
             "rewritten": outcome.rewritten(),
             "quarantined": outcome.quarantined(),
-            "old_left": outcome.proof.old(),
+            "old_left": outcome.proof.old() + outcome.proof.suppressed(),
             "labels_moved": *self.labels == Labels::Moved,
             "labels_wait_for": self.waits_for(),
             "tallies": tallies_object(record, &outcome.tallies),
@@ -79,7 +79,14 @@ impl Done<'_> {
             span(Duration::from_secs_f64(self.seconds)),
             count(self.rate() as u64),
         );
-        let _ = writeln!(words, "one snapshot of the table holds no value under {secret} version {old}");
+        let _ = match outcome.proof.suppressed() {
+            0 => writeln!(words, "one snapshot of the table holds no value under {secret} version {old}"),
+            left => writeln!(
+                words,
+                "one snapshot of the table holds {} values under {secret} version {old}, and a trigger lets none of them change",
+                count(left)
+            ),
+        };
         let _ = match (self.labels, record.plan.direction) {
             (Labels::Moved, Direction::Forward) => {
                 writeln!(words, "{secret} version {new} is current, version {old} is previous")
@@ -101,7 +108,7 @@ impl Done<'_> {
         if outcome.quarantined() > 0 {
             let _ = writeln!(
                 words,
-                "{} values do not open under either key and were left as they are; `reseal reencrypt status {}` counts them",
+                "{} values were left as they are; `reseal reencrypt status {}` counts them by reason",
                 count(outcome.quarantined()),
                 record.columns,
             );
@@ -168,7 +175,7 @@ pub(super) fn plan_object(run: &ColumnRun, survey: &Survey, copy: Option<&Second
                 "old": census.old,
                 "new": census.new,
                 "unopened": census.unopened(),
-                "unopened_by_reason": reasons_object(|reason| census.unopened_for(reason)),
+                "unopened_by_reason": reasons_object(&census.left),
             })
         })
         .collect();
@@ -260,7 +267,7 @@ pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
                 "old": census.old,
                 "new": census.new,
                 "unopened": census.unopened(),
-                "unopened_by_reason": reasons_object(|reason| census.unopened_for(reason)),
+                "unopened_by_reason": reasons_object(&census.left),
             })
         })
         .collect();
@@ -272,6 +279,7 @@ pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
         "old": found.census.old(),
         "new": found.census.opened_new(),
         "unopened": found.census.unopened(),
+        "write_suppressed": found.census.suppressed(),
         "same_plaintexts_as_run": run.is_begun().then_some(found.digest_equal),
         "census": columns,
     })
@@ -302,7 +310,7 @@ pub(super) fn status_table() -> Table {
 
 pub(super) fn status_row(table: &mut Table, record: &RunRecord, told: Option<&Status>) {
     let (_, old, new) = record.keys().unwrap_or_default();
-    let numbers = told.map(|status| (count(rewritten(status)), count(status.quarantine.len() as u64)));
+    let numbers = told.map(|status| (count(rewritten(status)), count(status.quarantine.total())));
     let (rewritten, quarantined) = numbers.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
     table.row([
         record.columns.clone(),
@@ -334,25 +342,23 @@ pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value 
             "spans_done": status.spans.iter().filter(|span| span.is_done()).count(),
             "batches": status.spans.iter().map(|span| span.seq).sum::<u64>(),
             "rewritten": rewritten(status),
-            "quarantined": status.quarantine.len(),
-            "quarantined_by_reason": reasons_object(|reason| {
-                status.quarantine.iter().filter(|record| record.reason == reason).count() as u64
-            }),
+            "quarantined": status.quarantine.total(),
+            "quarantined_by_reason": reasons_object(&status.quarantine),
         })),
     })
 }
 
 fn census_table(record: &RunRecord, census: &Census, more: &[&str]) -> Table {
     let with_id = !more.is_empty();
-    let mut head = vec!["column", "old key", "new key", "NULL", "not opened"];
+    let mut head = vec!["column", "old key", "new key", "NULL", "left as they are"];
     head.extend(more);
     let mut table = Table::new(&head);
     for (column, counted) in record.plan.columns.iter().zip(&census.columns) {
-        let mut bad = counted.unopened().to_string();
+        let mut bad = counted.left.total().to_string();
         let reasons: Vec<_> = Reason::ALL
             .into_iter()
-            .filter(|reason| counted.unopened_for(*reason) > 0)
-            .map(|reason| format!("{} {}", counted.unopened_for(reason), reason.code()))
+            .filter(|reason| counted.left.of(*reason) > 0)
+            .map(|reason| format!("{} {}", counted.left.of(reason), reason.code()))
             .collect();
         if !reasons.is_empty() {
             bad = reasons.join(", ");
@@ -377,9 +383,9 @@ fn tallies_object(record: &RunRecord, tallies: &[Tally]) -> Value {
     Value::Object(object)
 }
 
-fn reasons_object(count: impl Fn(Reason) -> u64) -> Value {
-    let found = Reason::ALL.into_iter().filter(|reason| count(*reason) > 0);
-    Value::Object(found.map(|reason| (reason.code().to_owned(), count(reason).into())).collect())
+fn reasons_object(counts: &ByReason) -> Value {
+    let found = Reason::ALL.into_iter().filter(|reason| counts.of(*reason) > 0);
+    Value::Object(found.map(|reason| (reason.code().to_owned(), counts.of(reason).into())).collect())
 }
 
 fn copy_words(copy: &SecondCopy) -> String {
