@@ -5,7 +5,11 @@ use reseal_crypto::random::RandomError;
 use reseal_engine::EngineError;
 use reseal_vault::{NameError, SecretKind, VaultError};
 
+use crate::apps::AppError;
+use crate::checks::CheckError;
+use crate::http::HttpError;
 use crate::plan::PlanError;
+use crate::process::ProcessError;
 
 /// What kind of failure this is: what an exit code is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +45,18 @@ pub enum RotateError {
     /// A name of the plan cannot stand in the vault.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A child process could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// An application could not be brought over or asked about.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A check of the plan makes no sense.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// There was no answer to a request.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The system's generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -136,7 +152,7 @@ impl RotateError {
     pub fn kind(&self) -> Option<ErrorKind> {
         let kind = match self {
             Self::Vault(_) | Self::Engine(_) => return None,
-            Self::Plan(_) | Self::Name(_) | Self::Server { .. } => ErrorKind::Usage,
+            Self::Plan(_) | Self::Name(_) | Self::Check(_) | Self::Server { .. } => ErrorKind::Usage,
             Self::UnknownColumns { .. } | Self::NoRun { .. } | Self::NoCurrentKey { .. } => {
                 ErrorKind::NotFound
             }
@@ -147,7 +163,7 @@ impl RotateError {
             | Self::Keys(_) => ErrorKind::Refused,
             Self::Unfinished { .. } => ErrorKind::Conflict,
             Self::Record { .. } => ErrorKind::Damaged,
-            Self::Random(_) => ErrorKind::Failed,
+            Self::Random(_) | Self::Process(_) | Self::App(_) | Self::Http(_) => ErrorKind::Failed,
         };
         Some(kind)
     }
@@ -156,6 +172,7 @@ impl RotateError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Plan(error) => return error.remedy().map(str::to_owned),
+            Self::App(error) => return error.hint(),
             Self::UnknownColumns { known, .. } if known.is_empty() => "the plan has no [columns.NAME] yet".into(),
             Self::UnknownColumns { known, .. } => format!("the plan has: {}", known.join(", ")),
             Self::NoCurrentKey { secret } => {

@@ -5,9 +5,17 @@
 //!                        +--> columns: freeze the run in the vault, drive the engine, prove, move the labels
 //! vault ---------- keys -+
 //! ```
+//!
+//! What a rotation does outside the vault: [`apps`] brings over what reads values, [`checks`] proves that it works,
+//! [`process`] runs every program so that it learns nothing it was not told, [`scrub`] takes values out of what they say.
 
+pub mod apps;
+pub mod checks;
 pub mod columns;
 mod error;
+pub mod http;
 pub mod plan;
+pub mod process;
+pub mod scrub;
 
 pub use error::{ErrorKind, RotateError};

@@ -1,0 +1,165 @@
+//! Takes known values out of text before a person sees it, in every spelling that logs are known to use.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use reseal_crypto::secret::{SecretBytes, reserve_wiping};
+use zeroize::Zeroizing;
+
+/// What stands where a value stood.
+pub const MASK: &str = "[secret]";
+
+/// The shortest value that is looked for: shorter ones occur in any text.
+const SHORTEST: usize = 4;
+
+/// Values that must not be shown: as they are, percent-encoded, escaped for JSON, in hex and in base64.
+///
+/// Values of fewer than four bytes are not looked for.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// The longest first, so that a value wins over another one inside it.
+    spellings: Vec<SecretBytes>,
+}
+
+impl Known {
+    /// Looks out for these values.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a SecretBytes>) -> Self {
+        let mut known = Self::default();
+        values.into_iter().for_each(|value| known.add(value));
+        known
+    }
+
+    /// Looks out for one more.
+    pub fn add(&mut self, value: &SecretBytes) {
+        if value.len() < SHORTEST {
+            return;
+        }
+        for spelling in spellings(value) {
+            if !self.spellings.contains(&spelling) {
+                self.spellings.push(spelling);
+            }
+        }
+        self.spellings.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    }
+
+    /// Whether one of the values stands in these bytes, in any spelling.
+    pub fn occurs_in(&self, bytes: &[u8]) -> bool {
+        (0..bytes.len()).any(|at| self.at(&bytes[at..]).is_some())
+    }
+
+    /// The text with [`MASK`] in place of every value; bytes that are not UTF-8 become U+FFFD, control characters
+    /// other than newline and tab become spaces.
+    pub fn scrub(&self, bytes: &[u8]) -> String {
+        let mut clean = Zeroizing::new(Vec::new());
+        let mut rest = bytes;
+        while let Some(first) = rest.first() {
+            reserve_wiping(&mut clean, MASK.len());
+            let length = match self.at(rest) {
+                Some(length) => {
+                    clean.extend_from_slice(MASK.as_bytes());
+                    length
+                }
+                None => {
+                    clean.push(*first);
+                    1
+                }
+            };
+            rest = &rest[length..];
+        }
+        let text = String::from_utf8_lossy(&clean);
+        text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
+    }
+
+    /// The last `count` lines that are not empty, scrubbed; each is cut after 400 characters.
+    pub fn last_lines(&self, bytes: &[u8], count: usize) -> Vec<String> {
+        let text = self.scrub(bytes);
+        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        let mut last: Vec<String> =
+            lines.rev().take(count).map(|line| line.chars().take(400).collect()).collect();
+        last.reverse();
+        last
+    }
+
+    /// Length in bytes of the longest spelling: what a cut through a text may tear apart.
+    pub(crate) fn longest(&self) -> usize {
+        self.spellings.first().map_or(0, SecretBytes::len)
+    }
+
+    /// The length of the value that these bytes begin with.
+    fn at(&self, bytes: &[u8]) -> Option<usize> {
+        let found = self.spellings.iter().find(|spelling| bytes.starts_with(spelling.expose()));
+        found.map(SecretBytes::len)
+    }
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").finish_non_exhaustive()
+    }
+}
+
+fn spellings(value: &SecretBytes) -> Vec<SecretBytes> {
+    // EXPOSE: every spelling of a value is as secret as the value, and of the same type.
+    let bytes = value.expose();
+    let mut all = vec![
+        value.clone(),
+        SecretBytes::new(percent(bytes, b"0123456789ABCDEF")),
+        SecretBytes::new(percent(bytes, b"0123456789abcdef")),
+        SecretBytes::new(hex::encode(bytes).into_bytes()),
+        SecretBytes::new(STANDARD_NO_PAD.encode(bytes).into_bytes()),
+        SecretBytes::new(URL_SAFE_NO_PAD.encode(bytes).into_bytes()),
+    ];
+    if let Some(json) = value.expose_str().and_then(|text| serde_json::to_vec(text).ok()) {
+        let json = Zeroizing::new(json);
+        all.push(SecretBytes::copy_from(&json[1..json.len() - 1]));
+    }
+    all
+}
+
+/// Percent-encoding, RFC 3986: everything but the unreserved characters.
+fn percent(bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            encoded.push(*byte);
+        } else {
+            encoded.extend([b'%', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, text: &str, expect: &str) {
+        let known = Known::new([&SecretBytes::copy_from(value.as_bytes())]);
+        assert_eq!(known.scrub(text.as_bytes()), expect);
+        assert_eq!(known.occurs_in(text.as_bytes()), text != expect);
+    }
+
+    #[test]
+    fn every_spelling_is_masked() {
+        check("hunter2", "redis://:hunter2@redis", "redis://:[secret]@redis");
+        check("a b/c\"", "url=a%20b%2Fc%22 low=a%20b%2fc%22", "url=[secret] low=[secret]");
+        check("a b/c\"", r#"{"p":"a b/c\""}"#, r#"{"p":"[secret]"}"#);
+        check("hunter2", "68756e74657232 aHVudGVyMg==", "[secret] [secret]==");
+        check("hunter2", "hunter3", "hunter3");
+        check("abc", "abc is in any text", "abc is in any text");
+    }
+
+    #[test]
+    fn a_value_inside_another_does_not_leave_its_end() {
+        let (short, long) = (SecretBytes::copy_from(b"pass"), SecretBytes::copy_from(b"pass-word"));
+        assert_eq!(Known::new([&short, &long]).scrub(b"pass-word pass"), "[secret] [secret]");
+    }
+
+    #[test]
+    fn terminals_are_not_driven_by_what_a_program_says() {
+        assert_eq!(Known::default().scrub(b"a\x1b[2Jb\xff\tc\n"), "a [2Jb\u{fffd}\tc\n");
+        assert_eq!(Known::default().last_lines(b"one\n\ntwo\nthree\n", 2), ["two", "three"]);
+    }
+}
