@@ -122,7 +122,7 @@ impl App {
             }
             Kind::Systemd(unit) => {
                 let Some(pid) = unit.show().await?.main_pid else { return Ok(Vec::new()) };
-                let found = proc::variable(pid, variable);
+                let found = proc::variable(pid, variable).await;
                 Ok(vec![found.map_or(Has::Unreadable, |found| judge(found.as_ref()))])
             }
             Kind::Restart(_) | Kind::StopStart { .. } => Ok(Vec::new()),
