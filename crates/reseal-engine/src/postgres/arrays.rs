@@ -44,6 +44,15 @@ impl<'a> Column<'a> {
         Self { source, changes, picked }
     }
 
+    /// About how many bytes the elements take, with their lengths: a buffer that grows is copied each time.
+    fn size(&self) -> usize {
+        let cell = match self.source {
+            Source::Read(cells) | Source::Sealed(cells) => cells.bytes_len() / cells.len().max(1),
+            _ => 8,
+        };
+        32 + self.picked.len() * (cell + 8)
+    }
+
     fn write(&self, index: usize, buf: &mut BytesMut) -> ProtocolNull {
         let change = self.picked[index] as usize;
         let row = self.changes[change].row as usize;
@@ -86,6 +95,7 @@ fn put_key(cells: &KeyCells, row: usize, buf: &mut BytesMut) -> ProtocolNull {
 impl ToSql for Column<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         let Kind::Array(element) = ty.kind() else { return Err("not an array type".into()) };
+        out.reserve(self.size());
         let dimension = ArrayDimension { len: i32::try_from(self.picked.len())?, lower_bound: 1 };
         let serialize = |index: usize, buf: &mut BytesMut| Ok(self.write(index, buf));
         array_to_sql(Some(dimension), element.oid(), 0..self.picked.len(), serialize, out)?;

@@ -160,22 +160,20 @@ impl PostgresSession {
         let strength = if leaf.unique { "UPDATE" } else { "NO KEY UPDATE" };
         let columns = self.row_columns(batch, picked);
         let statement = format!(
-            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid, version{}, ord)
-               JOIN ONLY {} AS t ON {} FOR {strength} OF t SKIP LOCKED",
-            placeholders(columns.len()),
-            list(&self.row_aliases()),
+            "SELECT u.ord FROM {} JOIN ONLY {} AS t ON {} FOR {strength} OF t SKIP LOCKED",
+            changes(&self.row_aliases()),
             leaf.name,
             self.row_match(),
         );
         let rows = self.query(&statement, &columns).await?;
-        let ordinals = rows.iter().map(|row| row.get::<_, i64>(0));
+        let ordinals = rows.iter().map(|row| row.get(0));
         let mut obtained: Vec<u32> = ordinals.filter_map(|ord| pick(picked, ord)).collect();
         obtained.sort_unstable();
         Ok(obtained)
     }
 
     /// The compare-and-set. A row is written only where the very version that was read still stands; what is then
-    /// stored comes back and is compared with what was sent.
+    /// stored is compared with what was sent.
     async fn update_rows(
         &self,
         leaf: &Leaf,
@@ -187,31 +185,53 @@ impl PostgresSession {
         if picked.is_empty() {
             return Ok(returned);
         }
+        let read_again = leaf.late_triggers || leaf.early_triggers;
         let mut columns = self.row_columns(batch, picked);
         columns.extend(self.new_columns(batch, picked));
         let statement = format!(
-            "UPDATE ONLY {} AS t SET {} FROM unnest({}) WITH ORDINALITY AS u(tid, version{}{}, ord)
-              WHERE {} RETURNING u.ord, t.ctid, {}",
+            "UPDATE ONLY {} AS t SET {} FROM {} WHERE {} RETURNING u.ord, {}{}",
             leaf.name,
             self.assignments(),
-            placeholders(columns.len()),
-            list(&self.row_aliases()),
-            list(&self.new_aliases()),
+            changes(&[self.row_aliases(), self.new_aliases()].concat()),
             self.row_match(),
-            row_expressions(&self.job).join(", "),
+            self.difference(),
+            if read_again { ", t.ctid" } else { "" },
         );
         let parameters = columns.iter().map(|(column, ty)| (column, ty.clone()));
         let rows = self.client.query_typed_raw(&statement, parameters).await.map_err(writing)?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(writing)? {
             let change = pick(picked, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
-            self.compare(leaf, &row, 2, batch, change)?;
+            if let Some(part) = row.get::<_, Option<i32>>(1) {
+                return Err(self.not_stored(leaf, part));
+            }
             if std::mem::replace(&mut returned.written[change as usize], true) {
                 return Err(strange("a row came back twice").into());
             }
-            returned.places[change as usize] = place(&row, 1)?;
+            if read_again {
+                returned.places[change as usize] = place(&row, 2)?;
+            }
         }
         Ok(returned)
+    }
+
+    /// Which part of the stored row is not what was sent: 0 for the key, then the columns of the plan; NULL where all
+    /// of it is.
+    fn difference(&self) -> String {
+        let plan = &self.job.plan;
+        let keys = plan.key.iter().map(|key| key_expression(&key.name, key.kind)).enumerate();
+        let keys = keys.map(|(index, key)| format!(" WHEN {key} IS DISTINCT FROM u.k{index} THEN 0"));
+        let columns = plan.columns.iter().map(|column| column_expression(&column.name, column.column_type));
+        let columns = columns
+            .enumerate()
+            .map(|(index, column)| format!(" WHEN {column} IS DISTINCT FROM u.n{index} THEN {}", index + 1));
+        format!("CASE{} END", keys.chain(columns).collect::<String>())
+    }
+
+    fn not_stored(&self, leaf: &Leaf, part: i32) -> EngineError {
+        let column = usize::try_from(part - 1).ok().and_then(|index| self.job.plan.columns.get(index));
+        let what = column.map_or("the row key".into(), |column| format!("column `{}`", column.name));
+        EngineError::NotStored { relation: leaf.name.clone(), what }
     }
 
     /// Where something else runs: lets what runs after the UPDATE run now, and compares what stands then. A trigger that
@@ -229,8 +249,9 @@ impl PostgresSession {
             return Ok(());
         }
         let statement = format!(
-            "SELECT u.ord, {} FROM unnest($1) WITH ORDINALITY AS u(tid, ord) JOIN ONLY {} AS t ON t.ctid = u.tid",
+            "SELECT u.ord, {} FROM {} JOIN ONLY {} AS t ON t.ctid = u.tid",
             row_expressions(&self.job).join(", "),
+            changes(&["tid".into()]),
             leaf.name,
         );
         let places = Column::new(Source::Places(&returned.places), batch.changes(), &written);
@@ -302,9 +323,8 @@ impl PostgresSession {
     ) -> Result<Vec<u32>, EngineError> {
         let columns = self.row_columns(batch, picked);
         let statement = format!(
-            "SELECT u.ord FROM unnest({}) WITH ORDINALITY AS u(tid, version{}, ord) JOIN ONLY {} AS t ON {}",
-            placeholders(columns.len()),
-            list(&self.row_aliases()),
+            "SELECT u.ord FROM {} JOIN ONLY {} AS t ON {}",
+            changes(&self.row_aliases()),
             leaf.name,
             self.row_match(),
         );
@@ -354,10 +374,11 @@ impl PostgresSession {
         batch.sealed().iter().map(column).zip(self.value_types()).collect()
     }
 
-    /// Aliases of the key columns, or of the values of a table without a key.
+    /// Names of what [`row_columns`](Self::row_columns) sends.
     fn row_aliases(&self) -> Vec<String> {
         let (keys, columns) = (self.job.plan.key.len(), self.job.plan.columns.len());
-        (0..if keys == 0 { columns } else { keys }).map(|index| format!("k{index}")).collect()
+        let known = (0..if keys == 0 { columns } else { keys }).map(|index| format!("k{index}"));
+        ["tid".into(), "version".into()].into_iter().chain(known).collect()
     }
 
     fn new_aliases(&self) -> Vec<String> {
@@ -409,18 +430,18 @@ fn retry_class(error: &DatabaseError) -> Option<Try> {
     }
 }
 
-/// `$1, $2, …`
-fn placeholders(count: usize) -> String {
-    let each: Vec<String> = (1..=count).map(|number| format!("${number}")).collect();
-    each.join(", ")
-}
-
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| format!(", {name}")).collect()
+/// The changes of a batch as rows: one array per name, and the place in the arrays as `ord`.
+///
+/// Set-returning functions in a list of expressions hand their rows on one by one; in a FROM clause each of them fills
+/// a store of its own first.
+fn changes(names: &[String]) -> String {
+    let each = names.iter().enumerate().map(|(index, name)| format!("unnest(${}) AS {name}", index + 1));
+    let each: Vec<String> = each.collect();
+    format!("(SELECT generate_subscripts($1, 1) AS ord, {}) AS u", each.join(", "))
 }
 
 /// The change that an ordinal of the server stands for.
-fn pick(picked: &[u32], ordinal: i64) -> Option<u32> {
+fn pick(picked: &[u32], ordinal: i32) -> Option<u32> {
     usize::try_from(ordinal).ok()?.checked_sub(1).and_then(|index| picked.get(index).copied())
 }
 
