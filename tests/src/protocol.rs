@@ -1,5 +1,6 @@
 //! What a test and the engine's process say to each other, one JSON object a line.
 
+use reseal_engine::BatchInfo;
 use reseal_engine::RunPlan;
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +43,34 @@ pub struct BatchLine {
     pub seq: u64,
     /// Rows read.
     pub rows: u64,
-    /// Where its first and last row stand.
-    pub places: Option<(u64, u64)>,
+    /// Where its rows stand.
+    pub places: Option<Places>,
+}
+
+/// Where the rows of a batch stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Places {
+    /// The stripe of rows that its span is about, in Postgres: others stand between the same two.
+    pub stripe: Option<u8>,
+    /// The first row.
+    pub first: u64,
+    /// The last row.
+    pub last: u64,
+}
+
+impl Places {
+    /// Of a batch with rows.
+    pub fn of(info: &BatchInfo<'_>) -> Option<Self> {
+        let locators = &info.batch.locators;
+        let lo = &info.span.lo.0;
+        let stripe = (lo.len() == 7).then(|| lo[6]);
+        Some(Self { stripe, first: *locators.first()?, last: *locators.last()? })
+    }
+
+    /// Whether a row may be in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.stripe == other.stripe && self.first <= other.last && other.first <= self.last
+    }
 }
 
 /// What the process tells.

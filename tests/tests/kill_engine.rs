@@ -8,7 +8,7 @@ use std::time::Duration;
 use reseal_engine::RunId;
 use reseal_tests::probe::Account;
 use reseal_tests::process::EngineProcess;
-use reseal_tests::protocol::{Assignment, BatchLine, Line};
+use reseal_tests::protocol::{Assignment, BatchLine, Line, Places};
 use reseal_tests::random::{Random, seed};
 use reseal_tests::scene::Scene;
 use reseal_tests::scheme::Scheme;
@@ -28,7 +28,7 @@ struct Killed {
     /// Batches that any process read, by pass, span and number within the span.
     read: HashSet<(u32, u64, u64)>,
     /// Places of rows that were committed in the first pass.
-    committed: Vec<(u64, u64)>,
+    committed: Vec<Places>,
     /// Batches that were read by more than one process.
     read_again: usize,
     kills: usize,
@@ -81,9 +81,7 @@ impl Killed {
         for line in &engine.heard {
             match line {
                 Line::Read(batch) if batch.pass == 1 => {
-                    let overlaps = |places: (u64, u64)| {
-                        before.iter().any(|done| places.0 <= done.1 && done.0 <= places.1)
-                    };
+                    let overlaps = |places: Places| before.iter().any(|done| places.overlaps(done));
                     assert!(!batch.places.is_some_and(overlaps), "committed rows were read again: {batch:?}");
                     again += usize::from(!self.read.insert((batch.pass, batch.span, batch.seq)));
                 }

@@ -13,7 +13,7 @@ use reseal_engine::{Engine, RunId, RunOptions};
 use reseal_sandbox::seal::{Key, Sealer};
 use reseal_sandbox::values::Cell;
 use reseal_tests::process::EngineProcess;
-use reseal_tests::protocol::{Assignment, Line};
+use reseal_tests::protocol::{Assignment, Line, Places};
 use reseal_tests::random::{Random, seed};
 use reseal_tests::scheme::{Scheme, TwoKeys};
 use rusqlite::Connection;
@@ -194,7 +194,7 @@ async fn kill_engine_sqlite_while_the_application_writes() {
     };
     let program = Path::new(env!("CARGO_BIN_EXE_engine_process"));
 
-    let mut committed: Vec<(u64, u64)> = Vec::new();
+    let mut committed: Vec<Places> = Vec::new();
     for kill in 0..KILLS {
         // Every second kill inside the transaction of a batch, the others a little after a commit.
         let batch = 4 + random.below(6);
@@ -249,13 +249,12 @@ async fn kill_engine_sqlite_while_the_application_writes() {
 }
 
 /// Rows that were committed in the first pass are not read again by a later process.
-fn note(committed: &mut Vec<(u64, u64)>, heard: &[Line]) {
+fn note(committed: &mut Vec<Places>, heard: &[Line]) {
     let before = committed.clone();
     for line in heard {
         match line {
             Line::Read(batch) if batch.pass == 1 => {
-                let again =
-                    |places: (u64, u64)| before.iter().any(|done| places.0 <= done.1 && done.0 <= places.1);
+                let again = |places: Places| before.iter().any(|done| places.overlaps(done));
                 assert!(!batch.places.is_some_and(again), "committed rows were read again: {batch:?}");
             }
             Line::Committed(batch) if batch.pass == 1 => committed.extend(batch.places),

@@ -11,6 +11,7 @@ use reseal_engine::{
     BatchInfo, Engine, EngineError, Event, Moment, Observer, Outcome, RunId, RunOptions, RunPlan, Switch,
 };
 use reseal_tests::probe::Account;
+use reseal_tests::protocol::Places;
 use reseal_tests::random::{Random, seed};
 use reseal_tests::scene::Scene;
 use reseal_tests::scheme::Scheme;
@@ -27,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 struct Watching {
     rows_committed: AtomicU64,
     reconnections: AtomicU64,
-    /// First and last place of every batch that was read in the first pass, and of those that were committed.
-    read: Mutex<Vec<(u64, u64)>>,
-    committed: Mutex<Vec<(u64, u64)>>,
+    /// Places of every batch that was read in the first pass, and of those that were committed.
+    read: Mutex<Vec<Places>>,
+    committed: Mutex<Vec<Places>>,
 }
 
 impl Observer for Watching {
@@ -40,13 +41,12 @@ impl Observer for Watching {
     }
 
     fn at<'a>(&'a self, moment: Moment, info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
-        let locators = &info.batch.locators;
-        let places = locators.first().copied().zip(locators.last().copied()).filter(|_| info.span.pass == 1);
+        let places = Places::of(&info).filter(|_| info.span.pass == 1);
         match moment {
             Moment::Read => {
-                let overlaps = |place: (u64, u64)| {
+                let overlaps = |places: Places| {
                     let committed = self.committed.lock().unwrap();
-                    committed.iter().any(|done| place.0 <= done.1 && done.0 <= place.1)
+                    committed.iter().any(|done| places.overlaps(done))
                 };
                 assert!(!places.is_some_and(overlaps), "committed rows were read again");
                 self.read.lock().unwrap().extend(places);
@@ -64,7 +64,8 @@ impl Observer for Watching {
 impl Watching {
     /// Batches of the first pass that were read more than once.
     fn read_again(&self) -> usize {
-        let mut starts: Vec<u64> = self.read.lock().unwrap().iter().map(|(first, _)| *first).collect();
+        let read = self.read.lock().unwrap();
+        let mut starts: Vec<_> = read.iter().map(|places| (places.stripe, places.first)).collect();
         let all = starts.len();
         starts.sort_unstable();
         starts.dedup();

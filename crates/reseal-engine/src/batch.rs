@@ -66,6 +66,14 @@ impl Cells {
         self.extents.is_empty()
     }
 
+    /// Keeps the first `rows` cells.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        if let Some(first) = self.extents.get(rows) {
+            self.bytes.truncate(first.start as usize);
+            self.extents.truncate(rows);
+        }
+    }
+
     /// Bytes of all cells together.
     pub fn bytes_len(&self) -> usize {
         self.bytes.len()
@@ -119,6 +127,14 @@ impl KeyCells {
             }
             Self::Bytes(cells) => key.bytes(cells.get(row).unwrap_or_default()),
             Self::Uuid(cells) => key.uuid(&cells[row]),
+        }
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::Integer(cells) => cells.truncate(rows),
+            Self::Text(cells) | Self::Bytes(cells) => cells.truncate(rows),
+            Self::Uuid(cells) => cells.truncate(rows),
         }
     }
 
@@ -255,6 +271,14 @@ impl Batch {
         self.versions.extend(other.versions);
         self.keys.iter_mut().zip(&other.keys).for_each(|(whole, part)| whole.append(part));
         self.columns.iter_mut().zip(&other.columns).for_each(|(whole, part)| whole.append(part));
+    }
+
+    /// Keeps the first `rows` rows.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.locators.truncate(rows);
+        self.versions.truncate(rows);
+        self.keys.iter_mut().for_each(|column| column.truncate(rows));
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
     /// Bytes of all cells and keys together.

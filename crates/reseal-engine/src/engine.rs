@@ -16,7 +16,7 @@ use crate::suppressed::Cell;
 use crate::survey::Survey;
 use crate::transform::Census;
 use crate::verified::{ByReason, Reason};
-use crate::worker::{Crew, PassEnd};
+use crate::worker::{Crew, PassEnd, reading_of};
 
 /// Pause before the third pass of a call; doubles with each further one.
 const PASS_PAUSE: Duration = Duration::from_millis(100);
@@ -311,7 +311,7 @@ impl<S: Store> Engine<S> {
     }
 
     async fn lay_out(&self, session: &mut S::Session, pass: u32) -> Result<u32, EngineError> {
-        let ranges = session.ranges(self.workers()).await?;
+        let ranges = session.ranges(self.workers(), reading_of(pass).0).await?;
         let columns = self.job.codecs.len();
         let spans = ranges
             .into_iter()

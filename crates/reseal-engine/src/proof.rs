@@ -48,7 +48,7 @@ pub(crate) async fn read_all<S: Store>(
     reading: Reading,
 ) -> Result<Census, EngineError> {
     let snapshot = lead.open_snapshot().await?;
-    let ranges = lead.ranges(crew.workers).await?;
+    let ranges = lead.ranges(crew.workers, reading.filter()).await?;
     let queue = Arc::new(Mutex::new(VecDeque::from(ranges)));
     let mut readers = JoinSet::new();
     for _ in 1..crew.workers.min(queue.lock().unwrap_or_else(PoisonError::into_inner).len()) {

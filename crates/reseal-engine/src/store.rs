@@ -186,8 +186,13 @@ pub trait Session: Send + 'static {
     /// Finds the run's record without making or changing anything.
     fn standing(&mut self) -> impl Future<Output = Result<Option<Standing>, EngineError>> + Send;
 
-    /// The table as it is now, in ranges that `workers` workers can share well.
-    fn ranges(&mut self, workers: usize) -> impl Future<Output = Result<Vec<ScanRange>, EngineError>> + Send;
+    /// The table as it is now, in ranges that `workers` workers can share well, in the order in which they are to be
+    /// read with `filter`. Every row is in one of them.
+    fn ranges(
+        &mut self,
+        workers: usize,
+        filter: Filter,
+    ) -> impl Future<Output = Result<Vec<ScanRange>, EngineError>> + Send;
 
     /// Records the spans of a pass and makes it the run's current one. Does nothing if the run has that pass already.
     fn lay_out(

@@ -259,10 +259,7 @@ impl<S: Store> Worker<S> {
         session: &mut S::Session,
         span: &SpanRecord,
     ) -> Result<(VerifiedBatch, Option<OwnedMutexGuard<()>>), EngineError> {
-        let (filter, look) = match self.pass {
-            1 => (Filter::All, Look::OldFirst),
-            _ => (Filter::NotNew, Look::NewFirst),
-        };
+        let (filter, look) = reading_of(self.pass);
         let range = ScanRange {
             relation: span.relation.clone(),
             incarnation: span.incarnation,
@@ -380,6 +377,14 @@ impl<S: Store> Worker<S> {
 
     fn stops(&self) -> bool {
         self.crew.cancel.is_cancelled() || self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What a pass reads, and how it looks at it: the first meets old values, the others what it missed.
+pub(crate) fn reading_of(pass: u32) -> (Filter, Look) {
+    match pass {
+        1 => (Filter::All, Look::OldFirst),
+        _ => (Filter::NotNew, Look::NewFirst),
     }
 }
 

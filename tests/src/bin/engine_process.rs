@@ -12,7 +12,7 @@ use reseal_engine::postgres::{PostgresStore, PostgresTarget};
 use reseal_engine::sqlite::SqliteStore;
 use reseal_engine::store::Store;
 use reseal_engine::{BatchInfo, Engine, EngineError, Moment, Observer, Outcome, RunOptions, Switch};
-use reseal_tests::protocol::{Assignment, BatchLine, Line, Order};
+use reseal_tests::protocol::{Assignment, BatchLine, Line, Order, Places};
 use tokio::sync::watch;
 
 #[tokio::main]
@@ -74,13 +74,12 @@ struct Reporter {
 
 impl Observer for Reporter {
     fn at<'a>(&'a self, moment: Moment, info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
-        let locators = &info.batch.locators;
         let batch = BatchLine {
             pass: info.span.pass,
             span: info.span.number,
             seq: info.span.seq,
             rows: info.batch.len() as u64,
-            places: locators.first().copied().zip(locators.last().copied()),
+            places: Places::of(&info),
         };
         match moment {
             Moment::Read => tell(&Line::Read(batch)),

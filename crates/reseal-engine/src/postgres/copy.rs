@@ -1,5 +1,6 @@
 //! Binary COPY, parsed straight into a batch. Layout: the "Binary Format" section of the COPY manual page.
 
+use super::position::locator;
 use crate::batch::{Batch, Cells, KeyCells, Position};
 use crate::error::{DatabaseError, EngineError};
 use crate::plan::{Job, KeyType};
@@ -100,31 +101,23 @@ impl Collector {
         self.batch
     }
 
-    /// The position after the last row.
-    pub(super) fn after_last(&self) -> Option<Position> {
-        self.batch.locators.last().map(|locator| position(locator + 1))
+    /// The locator after the last row.
+    pub(super) fn after_last(&self) -> Option<u64> {
+        self.batch.locators.last().map(|locator| locator + 1)
     }
-}
 
-/// The position of a locator: block and item, in six bytes.
-pub(super) fn position(locator: u64) -> Position {
-    Position(locator.to_be_bytes()[2..].to_vec())
-}
-
-/// The first position of a block.
-pub(super) fn block_start(block: u64) -> Position {
-    position(block << 16)
-}
-
-/// A position as a `tid` literal.
-pub(super) fn tid_literal(position: &Position) -> Result<String, EngineError> {
-    let locator = locator(&position.0)?;
-    Ok(format!("'({},{})'::tid", locator >> 16, locator & 0xFFFF))
-}
-
-fn locator(bytes: &[u8]) -> Result<u64, EngineError> {
-    let bytes: [u8; 6] = exact(bytes)?;
-    Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    /// Drops the rows of the last block, unless they are all there is: the block is read again as a whole. Says where
+    /// the next read begins.
+    pub(super) fn end_with_block(&mut self) -> Option<u64> {
+        let last = *self.batch.locators.last()?;
+        let block = last >> 16 << 16;
+        let rows = self.batch.locators.partition_point(|locator| *locator < block);
+        if rows == 0 {
+            return Some(last + 1);
+        }
+        self.batch.truncate(rows);
+        Some(block)
+    }
 }
 
 fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], EngineError> {
@@ -171,15 +164,16 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, KeyRef, Keyring};
     use reseal_formats::ColumnType;
 
     use super::*;
     use crate::ledger::{RunId, RunKey};
-    use crate::plan::{ColumnPlan, Direction, RunPlan, Side, TableName};
+    use crate::plan::{ColumnPlan, Direction, KeyColumn, RunPlan, Side, TableName};
 
-    fn job() -> Job {
+    /// A plan for one column of a table with this key.
+    pub(in crate::postgres) fn job(key: Vec<(&str, KeyType)>) -> Job {
         let side = |version| Side {
             spec: serde_json::from_str(r#"{"format": "aes-gcm", "encoding": "raw"}"#).expect("a format"),
             key: KeyRef { secret: "crm/columns".into(), version },
@@ -201,7 +195,7 @@ mod tests {
             direction: Direction::Forward,
             supersedes: None,
             table: TableName { schema: "public".into(), name: "clients".into() },
-            key: Vec::new(),
+            key: key.into_iter().map(|(name, kind)| KeyColumn { name: name.into(), kind }).collect(),
             columns: vec![column],
         };
         Job::new(plan, &keyring, &RunKey::from_bytes(&[7; 32])).expect("the plan holds together")
@@ -225,8 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn last_block_is_dropped_unless_it_is_the_only_one() {
+        let job = job(Vec::new());
+        let mut rows = Collector::new(&job, 0, 0);
+        rows.take(&stream(&[(3, 1), (3, 2), (5, 1), (5, 2)])).expect("rows");
+        assert_eq!((rows.end_with_block(), rows.rows()), (Some(5 << 16), 2));
+        assert_eq!((rows.end_with_block(), rows.rows()), (Some((3 << 16) + 3), 2));
+        assert_eq!(Collector::new(&job, 0, 0).end_with_block(), None);
+    }
+
+    #[test]
     fn rows_out_of_order_are_refused() {
-        let job = job();
+        let job = job(Vec::new());
         let take = |rows: &[(u32, u16)]| Collector::new(&job, 0, 0).take(&stream(rows));
         assert!(take(&[(0, 1), (0, 2), (1, 1)]).is_ok());
         assert!(take(&[(1, 1), (0, 2)]).is_err());

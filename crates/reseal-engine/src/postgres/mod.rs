@@ -1,7 +1,7 @@
 //! The Postgres store, version 14 and later.
 //!
 //! Rows are found by physical position: spans are block ranges, read by TID range scans in binary COPY, and written by
-//! one `UPDATE … FROM unnest(…)` per batch. State stands in schema `reseal` of the target database. Every setting is
+//! one `UPDATE` from arrays per batch. State stands in schema `reseal` of the target database. Every setting is
 //! `SET LOCAL` in its transaction and no statement is named, so a transaction pooler in between does no harm.
 
 mod address;
@@ -12,6 +12,7 @@ mod connect;
 mod copy;
 mod describe;
 mod leaf;
+mod position;
 mod read;
 mod session;
 mod snapshot;

@@ -2,7 +2,8 @@
 
 use futures_util::TryStreamExt;
 
-use super::copy::{Collector, tid_literal};
+use super::copy::Collector;
+use super::position::{Stripe, tid_literal};
 use super::session::PostgresSession;
 use super::sql::{reduce, row_expressions};
 use crate::batch::{Batch, Position};
@@ -51,8 +52,14 @@ impl PostgresSession {
         self.row_bytes = rows.bytes() / rows.rows().max(1);
         // A short answer means that nothing is left, unless the byte limit made it short.
         let exhausted = !cut && rows.rows() < limits.rows && (!wide || rows.rows() == 0);
-        let end = if exhausted { None } else { rows.after_last() };
-        Ok(rows.finish(end.unwrap_or_else(|| range.hi.clone())))
+        let stripe = Stripe::of(range);
+        let end = match stripe {
+            _ if exhausted => None,
+            Stripe::Whole => rows.after_last(),
+            // A row of a page that is read half may be met again behind its other half, once it is rewritten.
+            Stripe::One(_) => rows.end_with_block(),
+        };
+        Ok(rows.finish(end.map_or_else(|| range.hi.clone(), |locator| stripe.position(locator))))
     }
 
     fn copy_statement(
@@ -66,10 +73,9 @@ impl PostgresSession {
         let expressions = row_expressions(&self.job);
         let relation = &range.relation;
         let (lo, hi) = (tid_literal(from)?, tid_literal(&range.hi)?);
-        let only = match (filter, &self.not_new) {
-            (Filter::NotNew, Some(test)) => format!(" AND {test}"),
-            _ => String::new(),
-        };
+        let not_new = self.not_new.clone().filter(|_| filter == Filter::NotNew);
+        let tests = [not_new, Stripe::of(range).condition(&self.job)];
+        let only: String = tests.iter().flatten().map(|test| format!(" AND {test}")).collect();
         let list = expressions.join(", ");
         let rows = limits.rows;
         let select = format!(

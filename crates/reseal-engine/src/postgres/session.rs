@@ -134,8 +134,8 @@ impl Session for PostgresSession {
         self.in_read_transaction(async |session| session.find_standing().await).await
     }
 
-    async fn ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
-        self.in_read_transaction(async |session| session.block_ranges(workers).await).await
+    async fn ranges(&mut self, workers: usize, filter: Filter) -> Result<Vec<ScanRange>, EngineError> {
+        self.in_read_transaction(async |session| session.block_ranges(workers, filter).await).await
     }
 
     async fn lay_out(&mut self, pass: u32, spans: Vec<SealedSpan>) -> Result<(), EngineError> {

@@ -2,24 +2,17 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::copy::block_start;
 use super::leaf::Leaf;
+use super::position::{striped_ranges, whole_ranges};
 use super::session::PostgresSession;
 use super::sql::{BEGIN_SNAPSHOT, SNAPSHOT_SETTINGS, reduce};
 use crate::error::{DatabaseError, EngineError};
 use crate::ledger::ScanRange;
-use crate::store::{Horizon, SnapshotId};
+use crate::store::{Filter, Horizon, SnapshotId};
 
-/// Spans per worker: enough that none waits long for the last ones.
-const SPANS_PER_WORKER: u64 = 16;
 /// How often the leaves are listed and locked before it is said that they keep changing.
 const LOCK_TRIES: u32 = 10;
 const PROVING: &str = "read the table under one snapshot";
-
-/// Most blocks of a span: 64 MiB of rows.
-const SPAN_BLOCKS: u64 = 8192;
-/// Fewest blocks of a span: below this, claiming costs more than the rows.
-const SPAN_BLOCKS_MIN: u64 = 16;
 
 impl PostgresSession {
     pub(super) async fn export_snapshot(&mut self) -> Result<SnapshotId, EngineError> {
@@ -80,22 +73,17 @@ impl PostgresSession {
         Ok(self.client.batch_execute("COMMIT").await.map_err(|error| reduce(PROVING, error))?)
     }
 
-    /// Block ranges of every leaf, small enough that the workers end together.
-    pub(super) async fn block_ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
+    /// Block ranges of every leaf, as they are to be read with `filter`.
+    pub(super) async fn block_ranges(
+        &mut self,
+        workers: usize,
+        filter: Filter,
+    ) -> Result<Vec<ScanRange>, EngineError> {
         let leaves = self.load_leaves().await?;
-        let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
-        let size = (blocks / (workers as u64 * SPANS_PER_WORKER)).clamp(SPAN_BLOCKS_MIN, SPAN_BLOCKS);
-        let mut ranges = Vec::new();
-        for leaf in &leaves {
-            let starts = (0..leaf.blocks).step_by(usize::try_from(size).unwrap_or(usize::MAX));
-            ranges.extend(starts.map(|start| ScanRange {
-                relation: leaf.name.clone(),
-                incarnation: leaf.filenode,
-                lo: block_start(start),
-                hi: block_start((start + size).min(leaf.blocks)),
-            }));
-        }
-        Ok(ranges)
+        Ok(match filter {
+            Filter::All if !self.in_snapshot => striped_ranges(&self.job, &leaves, workers),
+            _ => whole_ranges(&leaves, workers),
+        })
     }
 
     pub(super) async fn current_horizon(&mut self) -> Result<Horizon, EngineError> {

@@ -1,6 +1,7 @@
 //! What the catalogs say about a table, and a sample of its rows.
 
-use super::copy::{Collector, block_start};
+use super::copy::Collector;
+use super::position::block_start;
 use super::session::PostgresSession;
 use crate::batch::{Batch, Position};
 use crate::error::EngineError;

@@ -142,7 +142,7 @@ impl Session for SqliteSession {
         self.patiently(|session| run::standing(&session.connection, &session.job)).await
     }
 
-    async fn ranges(&mut self, _workers: usize) -> Result<Vec<ScanRange>, EngineError> {
+    async fn ranges(&mut self, _workers: usize, _filter: Filter) -> Result<Vec<ScanRange>, EngineError> {
         self.patiently(|session| {
             let table = session.table()?;
             read::ranges(&session.connection, &table, table.incarnation(session.file))

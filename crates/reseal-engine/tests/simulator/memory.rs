@@ -317,7 +317,7 @@ impl Session for MemorySession {
         self.end(fault, row.map(|row| Standing { state: row.state, pass: row.pass })).await
     }
 
-    async fn ranges(&mut self, workers: usize) -> Result<Vec<ScanRange>, EngineError> {
+    async fn ranges(&mut self, workers: usize, _: Filter) -> Result<Vec<ScanRange>, EngineError> {
         let fault = self.begin().await?;
         let table = self.snapshot.clone().unwrap_or_else(|| Arc::new(self.lock().table.clone()));
         let step = (table.end / (2 * workers as u64)).max(8);
