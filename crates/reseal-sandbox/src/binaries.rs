@@ -20,6 +20,24 @@ pub fn postgres_directory() -> Result<PathBuf, SandboxError> {
         .ok_or(SandboxError::MissingProgram { program: "postgres", package: "postgresql" })
 }
 
+/// The program `redis-server`, or `valkey-server`, which is the same for our purposes.
+///
+/// # Errors
+///
+/// [`SandboxError::MissingProgram`] with the package to install.
+pub fn redis_server() -> Result<PathBuf, SandboxError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
+    let directories: Vec<_> = std::env::split_paths(&path).chain(usual).collect();
+    find_in(&directories, &["redis-server", "valkey-server"])
+        .ok_or(SandboxError::MissingProgram { program: "redis-server", package: "redis-server" })
+}
+
+fn find_in(directories: &[PathBuf], names: &[&str]) -> Option<PathBuf> {
+    let candidates = directories.iter().flat_map(|directory| names.iter().map(|name| directory.join(name)));
+    candidates.into_iter().find(|candidate| candidate.is_file())
+}
+
 /// Directories with one entry per version: what stands before the version, and where the programs are below it.
 const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),
@@ -83,6 +101,21 @@ mod tests {
         std::fs::create_dir(root.path().join("18")).unwrap();
         let found = newest_of(&[(root.path().to_str().unwrap(), "", "bin")]);
         assert_eq!(found, Some(newest));
+    }
+
+    #[test]
+    fn programs_are_found_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        let [first, second] = ["a", "b"].map(|name| root.path().join(name));
+        let directories = [first.clone(), second.clone()];
+        assert_eq!(find_in(&directories, &["redis-server"]), None);
+        for (directory, program) in [(&second, "redis-server"), (&first, "valkey-server")] {
+            std::fs::create_dir(directory).unwrap();
+            std::fs::write(directory.join(program), "").unwrap();
+        }
+        let names = ["redis-server", "valkey-server"];
+        assert_eq!(find_in(&directories, &names), Some(first.join("valkey-server")));
+        assert_eq!(find_in(&directories[1..], &names), Some(second.join("redis-server")));
     }
 
     #[test]

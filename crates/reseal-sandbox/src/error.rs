@@ -62,6 +62,9 @@ pub enum SandboxError {
     /// The server refused a statement.
     #[error("the private server refused: {}", detail(.0))]
     Sql(#[from] tokio_postgres::Error),
+    /// The private Redis refused a command.
+    #[error("the private Redis refused: {0}")]
+    Redis(#[from] redis::RedisError),
     /// The SQLite file of a stage cannot be used.
     #[error("the private SQLite file: {0}")]
     Sqlite(#[from] rusqlite::Error),

@@ -25,7 +25,8 @@ use crate::user::ServerUser;
 /// that is gone is waited for as well: until somebody does, a server that starts again takes it for a running one.
 const SCRIPT: &str = r#"
 directory=$1
-shift
+signal=$2
+shift 2
 "$@" </dev/null 3>&1 >>"$directory/log" 2>&1 &
 pid=$!
 trap '' HUP INT TERM
@@ -33,10 +34,20 @@ echo "$pid"
 exec >/dev/null
 read -r word
 if [ "$word" = keep ]; then wait "$pid"; exit; fi
-kill -QUIT "$pid"
+kill -"$signal" "$pid"
 wait "$pid"
 rm -rf -- "$directory"
 "#;
+
+/// What ends a server for good when its guard does. A shell has its children ignore `QUIT` and `INT`, so only a server
+/// that listens to them ends so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastSignal {
+    /// The postmaster takes its children along.
+    Quit,
+    /// For a server of one process.
+    Kill,
+}
 
 /// What a child of the sandbox gets to see of this process' environment: enough to start, nothing to leak.
 const ENVIRONMENT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR"];
@@ -55,10 +66,15 @@ impl Guarded {
     pub(crate) fn spawn(
         directory: &Path,
         user: ServerUser,
+        last: LastSignal,
         arguments: &[std::ffi::OsString],
     ) -> Result<Self, SandboxError> {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(SCRIPT).arg("reseal-sandbox").arg(directory).args(arguments);
+        let last = match last {
+            LastSignal::Quit => "QUIT",
+            LastSignal::Kill => "KILL",
+        };
+        command.arg("-c").arg(SCRIPT).arg("reseal-sandbox").arg(directory).arg(last).args(arguments);
         command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(directory);
         // A group of its own: Ctrl-C is for this process, which then goes and takes the server along.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! postgres::Server   a server of one's own, in a temporary directory, killed and restarted at will
+//! redis::Server      the same for Redis, with its password in each of the places where people keep it
 //! table::Table       the encrypted table of the runbook, filled with values that follow from a seed
 //! writer::Writer     an application that writes to it and keeps a ledger of what must be read back
 //! proxy::Proxy       a wire that can be cut
@@ -16,7 +17,9 @@ mod error;
 mod guard;
 pub mod ledger;
 pub mod postgres;
+mod private;
 pub mod proxy;
+pub mod redis;
 pub mod seal;
 pub mod stage;
 pub mod table;

@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,14 +10,13 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::binaries;
 use crate::error::SandboxError;
-use crate::guard::Guarded;
+use crate::guard::{Guarded, LastSignal};
+use crate::private::{self, write_private};
 use crate::usage;
 use crate::user::ServerUser;
 
 /// How long the server may take to start, to recover or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The longest path that fits into a socket address on every system, with the name of the socket.
-const SOCKET_DIRECTORY_MAX: usize = 80;
 /// The port number in the name of the socket, where there is no TCP port.
 const SOCKET_PORT: u16 = 5432;
 /// The superuser of the private server, who is also its owner.
@@ -94,14 +91,15 @@ impl Server {
             None => binaries::postgres_directory()?,
         };
         let user = ServerUser::choose()?;
-        let directory = make_directory(user)?;
+        let directory = private::make_directory("reseal-pg-", user)?;
+        private::make_below(&directory, "s", user)?;
         let mut server = Self {
             directory,
             programs,
             user,
-            port: if options.listen_tcp { free_port()? } else { SOCKET_PORT },
+            port: if options.listen_tcp { private::free_port()? } else { SOCKET_PORT },
             tcp: options.listen_tcp,
-            password: fresh_password()?,
+            password: private::fresh_password()?,
             settings: Vec::new(),
             guard: None,
             running: false,
@@ -253,7 +251,7 @@ impl Server {
         arguments.extend(["--auth-host=scram-sha-256", "--no-sync", "--pwfile"].map(OsString::from));
         arguments.push(password_file.clone().into());
 
-        let guard = Guarded::spawn(&self.directory, self.user, &arguments)?;
+        let guard = Guarded::spawn(&self.directory, self.user, LastSignal::Quit, &arguments)?;
         let guard = self.guard.insert(guard);
         if !guard.wait_gone(PATIENCE) {
             return Err(self.timeout("initdb", "finish"));
@@ -270,7 +268,7 @@ impl Server {
         arguments.push(self.data_dir().into());
         arguments.extend(self.settings.iter().cloned());
         // The old guard stays until the new one stands, so that at no moment the directory is without one.
-        let guard = Guarded::spawn(&self.directory, self.user, &arguments)?;
+        let guard = Guarded::spawn(&self.directory, self.user, LastSignal::Quit, &arguments)?;
         if let Some(old) = self.guard.replace(guard) {
             old.release();
         }
@@ -318,7 +316,13 @@ impl Server {
         }
         #[cfg(feature = "tls")]
         if options.tls {
-            settings.extend(crate::tls::install(&self.directory, self.user)?);
+            let files = crate::tls::install(&self.directory, self.user)?;
+            let setting = |name: &str, value: &Path| (name.to_owned(), value.to_string_lossy().into_owned());
+            settings.extend([
+                setting("ssl", Path::new("on")),
+                setting("ssl_cert_file", &files.certificate),
+                setting("ssl_key_file", &files.key),
+            ]);
         }
         settings.extend(options.settings.iter().cloned());
         let argument =
@@ -331,10 +335,7 @@ impl Server {
     }
 
     fn log_tail(&self) -> String {
-        let log = std::fs::read(self.log_path()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().rev().take(8).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        private::tail(&self.log_path())
     }
 }
 
@@ -346,52 +347,4 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, SandboxError> {
         let _ = connection.await;
     });
     Ok(client)
-}
-
-/// A private directory of the server's user with a short path, because socket addresses are short.
-fn make_directory(user: ServerUser) -> Result<PathBuf, SandboxError> {
-    let base = std::env::temp_dir();
-    let is_short = base.as_os_str().len() <= SOCKET_DIRECTORY_MAX - 20;
-    // Another user may have no way into root's own directories.
-    let base = if is_short && user.may_use(&base) { base } else { PathBuf::from("/tmp") };
-    let made = tempfile::Builder::new().prefix("reseal-pg-").rand_bytes(8).tempdir_in(&base);
-    let made = made.map_err(SandboxError::io("make a directory in", &base))?;
-    let sockets = made.path().join("s");
-    if sockets.as_os_str().len() > SOCKET_DIRECTORY_MAX {
-        return Err(SandboxError::PathTooLong(sockets));
-    }
-    std::fs::create_dir(&sockets).map_err(SandboxError::io("create", &sockets))?;
-    for path in [sockets.as_path(), made.path()] {
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(path, private).map_err(SandboxError::io("protect", path))?;
-        user.own(path)?;
-    }
-    // From here on the guard of the server removes it.
-    Ok(made.keep())
-}
-
-/// Writes a file that only the server's user (and root) may read.
-pub(crate) fn write_private(path: &Path, bytes: &[u8], user: ServerUser) -> Result<(), SandboxError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(SandboxError::io("create", path))?;
-    file.write_all(bytes).map_err(SandboxError::io("write", path))?;
-    user.own(path)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, SandboxError> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(SandboxError::io("find a port on", "127.0.0.1"))
-}
-
-fn fresh_password() -> Result<String, SandboxError> {
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes)?;
-    Ok(hex::encode(bytes))
 }

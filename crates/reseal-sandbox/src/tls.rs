@@ -1,26 +1,33 @@
 //! Certificates for a private server that speaks TLS.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::error::SandboxError;
-use crate::postgres::write_private;
+use crate::private::write_private;
 use crate::user::ServerUser;
 
-/// Makes an authority and a certificate for `localhost` and 127.0.0.1 signed by it, and returns the settings that use it.
-pub(crate) fn install(directory: &Path, user: ServerUser) -> Result<Vec<(String, String)>, SandboxError> {
+/// The files of a server that speaks TLS, in PEM.
+pub(crate) struct Files {
+    pub(crate) authority: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Makes an authority and a certificate for `localhost` and 127.0.0.1 signed by it: `ca.pem`, `server.pem` and
+/// `server.key` in the directory.
+pub(crate) fn install(directory: &Path, user: ServerUser) -> Result<Files, SandboxError> {
     let made = certificates().map_err(|error| SandboxError::Certificate(error.to_string()))?;
-    let path = |name: &str| directory.join(name);
-    write_private(&path("ca.pem"), made.authority.as_bytes(), user)?;
-    write_private(&path("server.pem"), made.certificate.as_bytes(), user)?;
-    write_private(&path("server.key"), made.key.as_bytes(), user)?;
-    let setting = |name: &str, value: &Path| (name.to_owned(), value.to_string_lossy().into_owned());
-    Ok(vec![
-        setting("ssl", Path::new("on")),
-        setting("ssl_cert_file", &path("server.pem")),
-        setting("ssl_key_file", &path("server.key")),
-    ])
+    let write = |name: &str, pem: &str| {
+        let path = directory.join(name);
+        write_private(&path, pem.as_bytes(), user).map(|()| path)
+    };
+    Ok(Files {
+        authority: write("ca.pem", &made.authority)?,
+        certificate: write("server.pem", &made.certificate)?,
+        key: write("server.key", &made.key)?,
+    })
 }
 
 struct Certificates {
