@@ -27,9 +27,13 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Where a dependency may be named. The sandbox is an application that writes.
-const PLACES: [(&str, &[&str]); 3] = [
+const PLACES: [(&str, &[&str]); 4] = [
     ("rusqlite", &["reseal-vault/src/", "reseal-engine/src/sqlite", "reseal-sandbox/src/"]),
-    ("tokio_postgres", &["reseal-engine/src/postgres", "reseal-sandbox/src/"]),
+    (
+        "tokio_postgres",
+        &["reseal-engine/src/postgres", "reseal-rotate/src/services/postgres", "reseal-sandbox/src/"],
+    ),
+    (" ::redis::", &["reseal-rotate/src/services/redis"]),
     ("clap", &["reseal/src/"]),
 ];
 

@@ -10,6 +10,7 @@ use crate::checks::CheckError;
 use crate::http::HttpError;
 use crate::plan::PlanError;
 use crate::process::ProcessError;
+use crate::services::ServiceError;
 
 /// What kind of failure this is: what an exit code is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +43,9 @@ pub enum RotateError {
     /// The engine stopped.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A service stands against it.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// A name of the plan cannot stand in the vault.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -152,6 +156,7 @@ impl RotateError {
     pub fn kind(&self) -> Option<ErrorKind> {
         let kind = match self {
             Self::Vault(_) | Self::Engine(_) => return None,
+            Self::Service(error) => error.kind(),
             Self::Plan(_) | Self::Name(_) | Self::Check(_) | Self::Server { .. } => ErrorKind::Usage,
             Self::UnknownColumns { .. } | Self::NoRun { .. } | Self::NoCurrentKey { .. } => {
                 ErrorKind::NotFound
@@ -173,6 +178,7 @@ impl RotateError {
         let hint = match self {
             Self::Plan(error) => return error.remedy().map(str::to_owned),
             Self::App(error) => return error.hint(),
+            Self::Service(error) => return error.hint(),
             Self::UnknownColumns { known, .. } if known.is_empty() => "the plan has no [columns.NAME] yet".into(),
             Self::UnknownColumns { known, .. } => format!("the plan has: {}", known.join(", ")),
             Self::NoCurrentKey { secret } => {

@@ -6,7 +6,8 @@
 //! vault ---------- keys -+
 //! ```
 //!
-//! What a rotation does outside the vault: [`apps`] brings over what reads values, [`checks`] proves that it works,
+//! What a rotation does outside the vault: [`apps`] brings over what reads values, [`services`] changes
+//! them where they log in, [`checks`] proves that it works,
 //! [`process`] runs every program so that it learns nothing it was not told, [`scrub`] takes values out of what they say.
 
 pub mod apps;
@@ -17,5 +18,7 @@ pub mod http;
 pub mod plan;
 pub mod process;
 pub mod scrub;
+pub mod services;
+mod url;
 
 pub use error::{ErrorKind, RotateError};

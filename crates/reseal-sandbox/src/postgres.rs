@@ -285,7 +285,8 @@ impl Server {
             let mut lines = told.lines();
             let ours =
                 lines.next().and_then(|pid| pid.trim().parse().ok()) == Some(guard.pid().as_raw_nonzero());
-            if ours && lines.nth(6).is_some_and(|status| status.trim() == "ready") {
+            // A standby says that it is one instead.
+            if ours && lines.nth(6).is_some_and(|status| ["ready", "standby"].contains(&status.trim())) {
                 return Ok(());
             }
             if guard.wait_gone(Duration::from_millis(10)) {

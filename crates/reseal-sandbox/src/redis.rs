@@ -334,6 +334,8 @@ impl Server {
             ("port", self.port.to_string()),
             ("dir", data.to_string_lossy().into_owned()),
             ("save", "\"\"".to_owned()),
+            // Otherwise a replica waits five seconds for company.
+            ("repl-diskless-sync-delay", "0".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

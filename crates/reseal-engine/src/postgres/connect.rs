@@ -65,8 +65,49 @@ impl PostgresTarget {
         Ok(Self { config, mode, tls })
     }
 
+    /// The same place for another user, with a password of its own.
+    #[must_use]
+    pub fn as_user(&self, user: &str, password: Option<&SecretBytes>) -> Self {
+        let mut target = self.clone();
+        keep_database(&mut target.config, &self.config);
+        target.config.user(user);
+        if let Some(password) = password {
+            // EXPOSE: the driver keeps the password to log in.
+            target.config.password(password.expose());
+        }
+        target
+    }
+
+    /// The same server through its local socket, for a user that the system vouches for: in the directory that the
+    /// address names, or the usual one.
+    #[must_use]
+    pub fn as_peer(&self, user: &str) -> Self {
+        let hosts = self.config.get_hosts();
+        let named = hosts.iter().find_map(|host| match host {
+            Host::Unix(directory) => Some(directory.clone()),
+            Host::Tcp(_) => None,
+        });
+        let mut config = Config::new();
+        config.host_path(named.unwrap_or_else(|| SOCKET_DIRECTORY.into())).user(user);
+        config.connect_timeout(CONNECT_TIMEOUT);
+        if let [port, ..] = self.config.get_ports() {
+            config.port(*port);
+        }
+        keep_database(&mut config, &self.config);
+        Self { config, mode: SslMode::Disable, tls: None }
+    }
+
+    /// The user of the address.
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
+    }
+
     /// Connects; the connection is driven by a task of its own.
-    pub(super) async fn connect(&self, application: &str) -> Result<Client, EngineError> {
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Database`] with the server's code where it is the server that refuses.
+    pub async fn connect(&self, application: &str) -> Result<Client, EngineError> {
         let mut config = self.config.clone();
         config.application_name(application);
         let Some(tls) = &self.tls else { return plain(&config).await };
@@ -95,6 +136,13 @@ impl PostgresTarget {
 impl std::fmt::Debug for PostgresTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresTarget").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// Without a name the database is called like the user; it stays the same when that is another one.
+fn keep_database(config: &mut Config, of: &Config) {
+    if let Some(name) = of.get_dbname().or(of.get_user()) {
+        config.dbname(name);
     }
 }
 
@@ -229,6 +277,21 @@ mod tests {
         let target = PostgresTarget::parse(&url, Some(&password)).expect("parses");
         let error = target.connect("reseal").await.expect_err("refused").to_string();
         assert!(error.contains("28P01") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn another_user_comes_to_the_same_place() {
+        let target = PostgresTarget::parse("postgresql://app@127.0.0.1:5433", None).expect("parses");
+        let password = SecretBytes::copy_from(b"canary");
+        let other = target.as_user("admin", Some(&password));
+        assert_eq!((other.user(), other.config.get_dbname()), (Some("admin"), Some("app")));
+        assert_eq!(other.config.get_hosts(), target.config.get_hosts());
+        let peer = target.as_peer("postgres");
+        assert_eq!((peer.user(), peer.config.get_dbname()), (Some("postgres"), Some("app")));
+        assert_eq!(peer.config.get_hosts(), [Host::Unix(SOCKET_DIRECTORY.into())]);
+        assert_eq!(peer.config.get_ports(), [5433]);
+        let socket = PostgresTarget::parse("postgresql:///db?host=/run/pg", None).expect("parses");
+        assert_eq!(socket.as_peer("postgres").config.get_hosts(), [Host::Unix("/run/pg".into())]);
     }
 
     #[test]

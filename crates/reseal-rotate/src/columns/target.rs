@@ -13,7 +13,8 @@ use reseal_formats::ColumnType;
 use reseal_vault::{Vault, VersionSelector};
 
 use crate::error::RotateError;
-use crate::plan::{Kind, Login, Plan, Server};
+use crate::plan::{Kind, Login, Plan};
+use crate::url::with_tls;
 
 /// Where the columns are.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ impl Target {
                     }
                     Some(Login::Peer) | None => None,
                 };
-                let address = with_tls(url, server, plan);
+                let address = with_tls(url, server.tls.as_ref(), plan.directory());
                 Ok(Self::Postgres(Box::new(PostgresTarget::parse(&address, password.as_ref())?)))
             }
             _ => Err(wrong("holds no tables")),
@@ -103,33 +104,6 @@ impl Target {
     }
 }
 
-/// `tls` of the server as parameters of its URL, which take precedence over what stands there.
-fn with_tls(url: &str, server: &Server, plan: &Plan) -> String {
-    let Some(tls) = &server.tls else { return url.to_owned() };
-    let mode = tls.mode.as_ref().map(|mode| format!("sslmode={mode}"));
-    let ca = tls
-        .ca
-        .as_ref()
-        .map(|ca| format!("sslrootcert={}", encoded(&plan.directory().join(ca).to_string_lossy())));
-    [mode, ca].into_iter().flatten().fold(url.to_owned(), |url, parameter| {
-        let separator = if url.contains('?') { '&' } else { '?' };
-        format!("{url}{separator}{parameter}")
-    })
-}
-
-/// Percent-encodes what has a meaning in a URL.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
 /// The engine over either store.
 #[derive(Debug)]
 pub(super) enum Driver {
@@ -171,11 +145,6 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_survive_a_url() {
-        assert_eq!(encoded("/etc/ca certs/a&b.pem"), "/etc/ca%20certs/a%26b.pem");
-    }
 
     #[test]
     fn tables_get_the_usual_schema() {

@@ -1,0 +1,117 @@
+//! Two Postgres roles by turns.
+
+use reseal_rotate::services::postgres::alternate::{self, Pair};
+use reseal_rotate::services::postgres::{Session, Verifier};
+use reseal_rotate::services::{Login, Proof, ServiceError};
+
+use super::postgres::{OLD, Scene};
+use crate::{logins, prove, value};
+
+const PAIR: Pair<'_> = Pair { active: "app", idle: "app_b", owner: "app_owner" };
+
+/// A pair as the plan wants it: everything belongs to the owner.
+async fn scene() -> (Scene, Session) {
+    let scene = Scene::new(&[]).await;
+    scene
+        .sql("CREATE ROLE app_owner; GRANT app_owner TO app; ALTER ROLE app SET role TO app_owner; ALTER DATABASE app OWNER TO app_owner")
+        .await;
+    let session = scene.as_root().await;
+    (scene, session)
+}
+
+#[tokio::test]
+async fn a_turn_changes_nobodys_rights() {
+    let (scene, session) = scene().await;
+    scene
+        .sql(
+            "CREATE ROLE readers; GRANT readers TO app; ALTER ROLE app CONNECTION LIMIT 7;
+             ALTER ROLE app SET search_path = \"$user\", 'odd name', public;
+             ALTER ROLE app SET \"my.setting\" = 'it''s \\ here'; ALTER ROLE app IN DATABASE app SET work_mem = '8MB'",
+        )
+        .await;
+    let first = scene.open("app", OLD).await;
+    first
+        .batch_execute("CREATE SCHEMA s; CREATE TABLE s.t (n int); INSERT INTO s.t VALUES (1)")
+        .await
+        .unwrap();
+
+    alternate::check(&session, PAIR).await.unwrap();
+    assert_eq!(session.state(PAIR.idle).await.unwrap(), None);
+    for _ in 0..2 {
+        alternate::prepare(&session, PAIR, &Verifier::of(&value("second"))).await.unwrap();
+    }
+    assert_eq!(prove(&scene.service, "app", OLD).await, Proof::Holds, "both let in");
+    assert_eq!(prove(&scene.service, "app_b", "second").await, Proof::Holds);
+    let second = scene.open("app_b", "second").await;
+    second
+        .batch_execute(
+            "INSERT INTO s.t VALUES (2); CREATE TABLE s.u (n int); DROP TABLE s.u; ALTER TABLE s.t ADD m int",
+        )
+        .await
+        .unwrap();
+    second.batch_execute("CREATE TABLE s.v (n int)").await.unwrap();
+    first.batch_execute("DROP TABLE s.v").await.expect("what one makes the other may change");
+    let configured = |role: &str| {
+        format!(
+            "SELECT string_agg(format('%s %s', setdatabase, c), '; ' ORDER BY setdatabase, c)
+                 || (SELECT rolconnlimit FROM pg_roles WHERE rolname = '{role}')
+             FROM pg_db_role_setting, unnest(setconfig) AS c WHERE setrole = '{role}'::regrole"
+        )
+    };
+    let wanted = scene.text(&configured("app")).await.expect("there are settings");
+    assert_eq!(scene.text(&configured("app_b")).await.as_ref(), Some(&wanted));
+    let path = second.query_one("SHOW search_path", &[]).await.unwrap().get::<_, String>(0);
+    assert_eq!(path, first.query_one("SHOW search_path", &[]).await.unwrap().get::<_, String>(0));
+
+    // The next turn goes the other way, and the old half lets nobody in.
+    session.retire("app").await.unwrap();
+    session.end_sessions("app").await.unwrap();
+    assert_eq!(logins(&scene.service, "app", &[OLD]).await, [Login::Refused]);
+    let back = Pair { active: "app_b", idle: "app", owner: "app_owner" };
+    alternate::check(&session, back).await.unwrap();
+    alternate::prepare(&session, back, &Verifier::of(&value("third"))).await.unwrap();
+    assert_eq!(logins(&scene.service, "app", &[OLD, "third"]).await, [Login::Refused, Login::Accepted]);
+    assert_eq!(scene.text(&configured("app")).await, Some(wanted));
+}
+
+#[tokio::test]
+async fn a_turn_is_taken_back() {
+    let (scene, session) = scene().await;
+    let verifier = Verifier::of(&value("second"));
+    alternate::prepare(&session, PAIR, &verifier).await.unwrap();
+    for _ in 0..2 {
+        alternate::undo(&session, PAIR.idle, None, &verifier).await.unwrap();
+        assert_eq!(session.state(PAIR.idle).await.unwrap(), None, "a role that was not there goes");
+    }
+    alternate::prepare(&session, PAIR, &verifier).await.unwrap();
+    session.retire(PAIR.idle).await.unwrap();
+    let before = session.state(PAIR.idle).await.unwrap();
+    alternate::prepare(&session, PAIR, &verifier).await.unwrap();
+    alternate::undo(&session, PAIR.idle, before.as_ref(), &verifier).await.unwrap();
+    assert_eq!(session.state(PAIR.idle).await.unwrap(), before);
+    assert_eq!(logins(&scene.service, PAIR.idle, &["second"]).await, [Login::Refused]);
+}
+
+#[tokio::test]
+async fn roles_that_are_not_alike_do_not_alternate() {
+    let (scene, session) = scene().await;
+    let refusal = async |change: &str, back: &str| {
+        scene.sql(change).await;
+        let refused = alternate::check(&session, PAIR).await.unwrap_err();
+        scene.sql(back).await;
+        alternate::check(&session, PAIR).await.unwrap_or_else(|error| panic!("after {back}: {error}"));
+        refused.to_string()
+    };
+    let told = refusal("ALTER ROLE app RESET role", "ALTER ROLE app SET role TO app_owner").await;
+    assert!(told.contains("SET role TO \"app_owner\""), "{told}");
+    let told = refusal("REVOKE app_owner FROM app", "GRANT app_owner TO app").await;
+    assert!(told.contains("GRANT \"app_owner\" TO \"app\""), "{told}");
+    let told = refusal("ALTER ROLE app CREATEDB", "ALTER ROLE app NOCREATEDB").await;
+    assert!(told.contains("attributes"), "{told}");
+    let told = refusal("CREATE SCHEMA own AUTHORIZATION app", "DROP SCHEMA own").await;
+    assert!(told.contains("1 objects"), "{told}");
+    let grant = "CREATE TABLE granted (n int); GRANT SELECT ON granted TO app";
+    assert!(refusal(grant, "DROP TABLE granted").await.contains("1 objects"));
+    let no_owner = Pair { owner: "nobody", ..PAIR };
+    assert!(matches!(alternate::check(&session, no_owner).await, Err(ServiceError::NoUser { .. })));
+}
