@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from reseal_envelope import xaes, xchacha
-KINDS = {"secret": 1, "version": 2, "value": 3, "handle": 4, "journal": 5}
+KINDS = {"secret": 1, "version": 2, "value": 3, "handle": 4, "journal": 5, "snapshot": 6, "part": 7, "chunk": 8}
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 class Refused(Exception): pass
 
@@ -110,6 +110,22 @@ class Vault:
             version["value"] = self.record("value", *about, key=data_key)[1].hex()
         return version
 
+    def snapshots(self):
+        for id, (kind, body) in self.records.items():
+            if kind == KINDS["snapshot"]:
+                snapshot = json.loads(self.unseal("record", body, "record", id, kind))
+                name = bytes.fromhex(snapshot["id"])
+                check(self.record("snapshot", name)[0] == id, "id of a snapshot")
+                parts = b"".join(self.record("part", name, struct.pack(">I", n))[1] for n in range(snapshot["parts"]))
+                content = b"".join(self.chunk(parts[i:i + 16]) for i in range(0, len(parts), 16))
+                check(len(content) == snapshot["len"], "length of a snapshot")
+                yield {**snapshot, "content": content.hex()}
+
+    def chunk(self, id):
+        content = self.unseal("record", self.records[id][1], "record", id, KINDS["chunk"])
+        check(self.record("chunk", content)[0] == id, "id of a chunk")
+        return content
+
     def log(self, auditor=None):
         previous, entries = bytes(32), []
         for n, (stored, body, stored_mac) in enumerate(self.db.execute("SELECT * FROM audit ORDER BY number")):
@@ -131,7 +147,8 @@ def answer(question):
         auditor = question.get("auditor_key")
         vault = Vault(question["path"], kdf, code)
         log = vault.log(auditor and base64.urlsafe_b64decode(auditor + "="))
-        return {"id": vault.id.hex(), "slots": sorted(vault.slots), "log": log, "secrets": sorted(vault.secrets(), key=lambda s: s["name"])}
+        return {"id": vault.id.hex(), "slots": sorted(vault.slots), "log": log, "secrets": sorted(vault.secrets(), key=lambda s: s["name"]),
+                "snapshots": sorted(vault.snapshots(), key=lambda s: s["name"])}
     except (Refused, InvalidTag) as error:
         return {"refused": str(error) or "does not authenticate"}
 

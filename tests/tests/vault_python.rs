@@ -7,12 +7,15 @@ use reseal_crypto::slot::Opener;
 use reseal_crypto::{SecretBytes, Suite};
 use reseal_tests::python::{Package, answers};
 use reseal_vault::{
-    Attributes, CreateOptions, Event, NewSlot, NewVersion, OpenOptions, Operator, SecretKind, SecretName,
-    Timestamp, ValueFormat, ValueSize, Vault, generate,
+    Attributes, CreateOptions, Event, NewSlot, NewVersion, OpenOptions, Operator, Origin, SecretKind,
+    SecretName, Timestamp, ValueFormat, ValueSize, Vault, generate,
 };
 use serde_json::{Value, json};
 
 const KEY_FILE: [u8; 32] = [0x4B; 32];
+/// What a stream repeats: its length is no power of two, so no two chunks are equal.
+const STREAM: &[u8] = b"sql\0\xFF";
+const STREAM_REPEATS: usize = 500_000;
 
 fn name(text: &str) -> SecretName {
     text.parse().expect("a good name")
@@ -58,6 +61,15 @@ fn fill(path: &Path, suite: Suite) -> [Value; 2] {
     vault.put(&name("pii/key"), NewVersion::new(SecretKind::Key, key)).expect("stored");
     vault.rename(&name("pii/key"), &name("pii/column-key")).expect("renamed");
     vault.delete(&name("pii/column-key")).expect("deleted");
+    let origin = Origin {
+        path: "/srv/ü/.env".into(),
+        mode: 0o640,
+        user: 1,
+        group: 2,
+        modified: Timestamp(1_600_000_000),
+    };
+    vault.snapshot_add("a file", Some(origin), &mut b"A=1\n".as_slice()).expect("kept");
+    vault.snapshot_add("b stream", None, &mut STREAM.repeat(STREAM_REPEATS).as_slice()).expect("kept");
     vault
         .journal_put("run", "1", &SecretBytes::copy_from(b"record"), Event::intent("run").run("1"))
         .expect("stored");
@@ -94,7 +106,29 @@ fn python_reads_everything_in_a_vault() {
         assert_eq!(key["versions"][0]["commitment"].as_str().map(str::len), Some(64));
         let log = by_key["log"].as_array().expect("a log");
         let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().expect("text")).collect();
-        assert_eq!(actions, ["init", "put", "put", "put", "destroy", "put", "rename", "delete", "run"]);
+        assert_eq!(
+            actions,
+            [
+                "init",
+                "put",
+                "put",
+                "put",
+                "destroy",
+                "put",
+                "rename",
+                "delete",
+                "snapshot add",
+                "snapshot add",
+                "run"
+            ]
+        );
+        let [file, dump] = &by_key["snapshots"].as_array().expect("snapshots")[..] else { panic!("two") };
+        let origin =
+            json!({ "path": "/srv/ü/.env", "mode": 0o640, "user": 1, "group": 2, "modified": 1_600_000_000 });
+        assert_eq!((&file["origin"], &file["content"]), (&origin, &json!(hex::encode("A=1\n"))));
+        assert_eq!((&dump["complete"], &dump["parts"]), (&json!(true), &json!(1)));
+        assert!(dump["content"] == hex::encode(STREAM.repeat(STREAM_REPEATS)), "three chunks in their order");
+
         let who = |field: &str| log[1][field].clone();
         assert_eq!(
             (who("user"), who("sudo_user"), who("slot")),

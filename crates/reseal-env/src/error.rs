@@ -28,6 +28,13 @@ pub enum EditError {
     /// The file has no line for that name.
     #[error("there is no variable {0}")]
     NoVariable(String),
+    /// The file has a line, or a reader sees one, for a variable that was to be added.
+    #[error("there is a variable {0} already")]
+    Present(String),
+    /// Not a name that every reader takes.
+    // Not repeated: a value may have been given in its place.
+    #[error("this is no name of a variable: letters, digits and `_`, no digit first")]
+    Name,
     /// No reader is declared, so nothing would prove the edit.
     #[error("no reader is declared for the file")]
     NoReader,
@@ -136,6 +143,9 @@ pub enum FileError {
     /// Somebody changed or replaced the file after it was read.
     #[error("the file changed after it was read")]
     Changed,
+    /// The new file cannot have an extended attribute, such as an access control list, as the old one has it.
+    #[error("the extended attribute {0} cannot be given to the new file")]
+    Attribute(String),
     /// A system call failed.
     #[error("{action} failed: {source}")]
     Io {

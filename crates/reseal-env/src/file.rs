@@ -1,8 +1,8 @@
-//! Replacing a file: atomic, durable, with the mode and owner it had, and never anywhere else than where it was read.
+//! Replacing a file: atomic, durable, with the mode, owner and extended attributes it had, and never anywhere else than where it was read.
 //!
 //! ```text
 //! open the directory, no link on the way --> open the file in it, read it
-//! temporary file in that directory, 0600 --> write, owner, mode, fsync --> is the file still what was read? --> rename --> fsync
+//! temporary file in that directory, 0600 --> write, owner, attributes, mode, fsync --> is the file still what was read? --> rename --> fsync
 //! ```
 //!
 //! The directory is held open and everything is named relative to it, so whoever swaps a directory of the path meanwhile
@@ -18,6 +18,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::Secret;
+use crate::attributes::Attributes;
 use crate::error::FileError;
 
 /// The largest file that is read, in bytes.
@@ -37,7 +38,14 @@ pub enum Links {
 pub struct Target {
     directory: OwnedFd,
     name: OsString,
+    found: Found,
+}
+
+/// What was read, and of what.
+#[derive(Debug)]
+struct Found {
     stat: Stat,
+    attributes: Attributes,
     bytes: Secret,
 }
 
@@ -62,21 +70,21 @@ impl Target {
     fn open_directly(path: &Path) -> Result<Self, FileError> {
         let name = path.file_name().ok_or(FileError::NoName)?.to_owned();
         let directory = open_directory(path.parent().unwrap_or(Path::new("")))?;
-        let (stat, bytes) = read(&directory, &name)?;
-        Ok(Self { directory, name, stat, bytes })
+        let found = read(&directory, &name)?;
+        Ok(Self { directory, name, found })
     }
 
     /// What the file held when it was opened.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.expose()
+        self.found.bytes.expose()
     }
 
-    /// Replaces the file. It has the mode and owner of the old one; readers see the old or the new bytes, never a mixture.
+    /// Replaces the file. It has the mode, owner and extended attributes (access control lists among them) of the old one; readers see the old or the new bytes, never a mixture.
     ///
     /// # Errors
     ///
     /// [`FileError::Changed`] if the file is no longer what was read; the others if a system call fails, such as for a full
-    /// disk or an owner that may not be given. The old file stands then, and nothing is left beside it, but for
+    /// disk or an owner or attribute that may not be given. The old file stands then, and nothing is left beside it, but for
     /// [`FileError::NotDurable`].
     pub fn replace(self, new: &[u8]) -> Result<(), FileError> {
         let temporary = self.temporary_name()?;
@@ -106,13 +114,16 @@ impl Target {
     fn fill(&self, mut file: File, new: &[u8]) -> Result<(), FileError> {
         file.write_all(new).map_err(|source| io_error("writing", source))?;
         let owner = fs::fstat(&file).map_err(|errno| io_error("looking at the new file", errno.into()))?;
-        if (owner.st_uid, owner.st_gid) != (self.stat.st_uid, self.stat.st_gid) {
-            let user = fs::Uid::from_raw(self.stat.st_uid);
-            let group = fs::Gid::from_raw(self.stat.st_gid);
+        let old = &self.found.stat;
+        if (owner.st_uid, owner.st_gid) != (old.st_uid, old.st_gid) {
+            let user = fs::Uid::from_raw(old.st_uid);
+            let group = fs::Gid::from_raw(old.st_gid);
             fs::fchown(&file, Some(user), Some(group))
                 .map_err(|errno| io_error("giving the new file the owner of the old one", errno.into()))?;
         }
-        fs::fchmod(&file, Mode::from_raw_mode(self.stat.st_mode))
+        // Before the mode: with a list, the bits of the group say what everybody on it may at most.
+        self.found.attributes.give_to(&file)?;
+        fs::fchmod(&file, Mode::from_raw_mode(old.st_mode))
             .map_err(|errno| io_error("giving the new file the mode of the old one", errno.into()))?;
         file.sync_all().map_err(|source| io_error("syncing", source))
     }
@@ -120,7 +131,7 @@ impl Target {
     /// The last look before the rename: same file, same times, same bytes.
     fn check_unchanged(&self) -> Result<(), FileError> {
         match read(&self.directory, &self.name) {
-            Ok((stat, bytes)) if is_same(&stat, &self.stat) && bytes == self.bytes => Ok(()),
+            Ok(now) if is_same(&now.stat, &self.found.stat) && now.bytes == self.found.bytes => Ok(()),
             Err(error @ FileError::Io { .. }) if !is_missing(&error) => Err(error),
             _ => Err(FileError::Changed),
         }
@@ -171,7 +182,7 @@ fn link_or(directory: &OwnedFd, name: &OsStr, error: FileError) -> FileError {
 }
 
 /// Reads a regular file with one name. The type is looked at first: opening a device may do something.
-fn read(directory: &OwnedFd, name: &OsStr) -> Result<(Stat, Secret), FileError> {
+fn read(directory: &OwnedFd, name: &OsStr) -> Result<Found, FileError> {
     let look = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| io_error("looking at the file", errno.into()))?;
     check_kind(&look, name)?;
@@ -200,7 +211,8 @@ fn read(directory: &OwnedFd, name: &OsStr) -> Result<(Stat, Secret), FileError> 
     if filled == room {
         return Err(FileError::Changed);
     }
-    Ok((stat, Secret::copy_from(&bytes[..filled])))
+    let attributes = Attributes::of(&file)?;
+    Ok(Found { stat, attributes, bytes: Secret::copy_from(&bytes[..filled]) })
 }
 
 fn check_kind(stat: &Stat, name: &OsStr) -> Result<(), FileError> {

@@ -8,15 +8,18 @@
 //! No two readers agree on what a `.env` file says, so an edit names its readers and is accepted only if each of them reads
 //! the wanted value, and every other variable as before. Everything but the value stays byte for byte.
 //!
-//! Start with [`edit()`] for changing a value, with [`Reader`] for who reads what, and with [`Target`] for how a file is replaced.
+//! Start with [`edit()`] for changing a value, with [`get()`] for reading one, with [`Reader`] for who reads what, and with [`Target`] for how a file is replaced.
 //! Values are secret: they are wiped, not printed, and not told in errors.
 
+mod attributes;
 pub mod document;
 pub mod edit;
 pub mod error;
 pub mod file;
+pub mod get;
 mod json;
 pub mod place;
+mod proof;
 pub mod reader;
 mod readers;
 pub mod reading;
@@ -25,10 +28,11 @@ mod style;
 mod url;
 
 pub use document::Document;
-pub use edit::{Edit, Outcome, edit};
+pub use edit::{Edit, Outcome, add, edit};
 pub use error::{EditError, FileError, ReadError};
 pub use file::{Links, Target};
-pub use place::{Place, UrlPart};
+pub use get::{Agreement, Check, Checked, check, get};
+pub use place::{NotAPlace, Place, UrlPart};
 pub use reader::Reader;
 pub use reading::Variables;
 pub use secret::Secret;

@@ -1,6 +1,8 @@
 //! Where in a variable the secret is: all of it, or a part that is replaced while the rest stays.
 
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::Secret;
 use crate::reading::{Part, Parts};
@@ -35,8 +37,63 @@ pub enum UrlPart {
     User,
     /// After the colon of the user part.
     Password,
+    /// Both, with the colon between them; in the secret too a colon divides them.
+    UserInfo,
     /// The value of a query parameter.
     Query(String),
+}
+
+/// The text describes no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a place is one of url.password, url.user, url.userinfo, url.query.NAME, list[0], json:/pointer, template:TEXT{{value}}"
+)]
+pub struct NotAPlace;
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    /// Reads the text form, as [`Display`](fmt::Display) writes it. A list is one with commas; see [`Place::separated_by`].
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let (kind, rest) = text.split_at(text.find([':', '[', '.']).unwrap_or(text.len()));
+        let index = |rest: &str| rest.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+        match (kind, rest) {
+            ("url", ".password") => Ok(Self::Url(UrlPart::Password)),
+            ("url", ".user") => Ok(Self::Url(UrlPart::User)),
+            ("url", ".userinfo") => Ok(Self::Url(UrlPart::UserInfo)),
+            ("url", rest) => {
+                let name = rest.strip_prefix(".query.").filter(|name| !name.is_empty());
+                name.map(|name| Self::Url(UrlPart::Query(name.to_owned()))).ok_or(NotAPlace)
+            }
+            ("list", rest) => {
+                index(rest).map(|index| Self::ListItem { separator: ',', index }).ok_or(NotAPlace)
+            }
+            ("json", rest) => {
+                let pointer = rest.strip_prefix(':').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+                pointer.map(|pointer| Self::JsonPointer(pointer.to_owned())).ok_or(NotAPlace)
+            }
+            ("template", rest) => {
+                let template = rest.strip_prefix(':').filter(|rest| rest.contains(SLOT));
+                template.map(|template| Self::Template(template.to_owned())).ok_or(NotAPlace)
+            }
+            _ => Err(NotAPlace),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => f.write_str("whole value"),
+            Self::Template(template) => write!(f, "template:{template}"),
+            Self::Url(UrlPart::User) => f.write_str("url.user"),
+            Self::Url(UrlPart::Password) => f.write_str("url.password"),
+            Self::Url(UrlPart::UserInfo) => f.write_str("url.userinfo"),
+            Self::Url(UrlPart::Query(name)) => write!(f, "url.query.{name}"),
+            Self::ListItem { index, .. } => write!(f, "list[{index}]"),
+            Self::JsonPointer(pointer) => write!(f, "json:{pointer}"),
+        }
+    }
 }
 
 /// What an edit asks for.
@@ -46,10 +103,39 @@ pub(crate) enum Wanted {
     Reference(Option<Vec<u8>>),
 }
 
+const NO_SLOT: &str = "has a template without `{value}`";
+
+/// What stands for the secret in a template.
+const SLOT: &str = "{value}";
+
 /// Stands for a reference in the text that a place is looked up in; no UTF-8 has this byte.
 const MARK: u8 = 0xff;
 
 impl Place {
+    /// The same place in a list with another separator; any other place is left as it is.
+    #[must_use]
+    pub fn separated_by(self, separator: char) -> Self {
+        match self {
+            Self::ListItem { index, .. } => Self::ListItem { separator, index },
+            other => other,
+        }
+    }
+
+    /// What stands at this place of a value, decoded.
+    pub(crate) fn take(&self, value: &Secret) -> Result<Secret, &'static str> {
+        let text = value.expose();
+        match self {
+            Self::Whole => Ok(value.clone()),
+            Self::Template(template) => from_template(text, template),
+            Self::Url(part) => url::decode(&text[url::find(text, part)?]),
+            Self::ListItem { separator, index } => {
+                let span = item(text, separator.encode_utf8(&mut [0; 4]).as_bytes(), *index)?;
+                Ok(Secret::copy_from(&text[span]))
+            }
+            Self::JsonPointer(pointer) => json::decode(&text[json::find(text, pointer)?]),
+        }
+    }
+
     /// Whether the present value does not matter.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self, Self::Whole | Self::Template(_))
@@ -60,17 +146,17 @@ impl Place {
         match self {
             Self::Whole => Ok(Wanted::Parts(Parts::literal(value))),
             Self::Template(template) => {
-                if !template.contains("{value}") {
-                    return Err("has a template without `{value}`");
+                if !template.contains(SLOT) {
+                    return Err(NO_SLOT);
                 }
                 let mut parts = Parts::default();
-                for (index, text) in template.split("{value}").enumerate() {
+                for (index, text) in template.split(SLOT).enumerate() {
                     parts.push(if index > 0 { value } else { b"" });
                     parts.push(text.as_bytes());
                 }
                 Ok(Wanted::Parts(parts))
             }
-            Self::Url(part) => replace(current, |text| url::find(text, part), url::encode(value)),
+            Self::Url(part) => replace(current, |text| url::find(text, part), url::encode_part(value, part)?),
             Self::ListItem { separator, index } => {
                 let mut buffer = [0; 4];
                 let separator = separator.encode_utf8(&mut buffer).as_bytes();
@@ -137,6 +223,26 @@ fn unflatten(text: &Secret, references: &[&Part]) -> Parts {
     }
     parts.push(rest);
     parts
+}
+
+/// What has to be put into a template to have this value.
+fn from_template(value: &[u8], template: &str) -> Result<Secret, &'static str> {
+    const OTHER: &str = "is not made of the template";
+    let pieces: Vec<&str> = template.split(SLOT).collect();
+    let slots = pieces.len() - 1;
+    if slots == 0 {
+        return Err(NO_SLOT);
+    }
+    let rest = value.len().checked_sub(pieces.iter().map(|piece| piece.len()).sum());
+    let length = rest.filter(|rest| rest % slots == 0).ok_or(OTHER)? / slots;
+    let start = pieces[0].len();
+    let secret = Secret::copy_from(&value[start..start + length]);
+    let mut again = Secret::default();
+    for (index, piece) in pieces.iter().enumerate() {
+        again.push(if index > 0 { secret.expose() } else { b"" });
+        again.push(piece.as_bytes());
+    }
+    if again.expose() == value { Ok(secret) } else { Err(OTHER) }
 }
 
 fn item(text: &[u8], separator: &[u8], index: usize) -> Result<Range<usize>, &'static str> {

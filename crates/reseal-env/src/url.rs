@@ -24,6 +24,38 @@ pub(crate) fn encode(value: &[u8]) -> Secret {
     encoded
 }
 
+/// Encodes what is to stand at a part.
+pub(crate) fn encode_part(value: &[u8], part: &UrlPart) -> Result<Secret, &'static str> {
+    if *part != UrlPart::UserInfo {
+        return Ok(encode(value));
+    }
+    let colon = value.iter().position(|&byte| byte == b':').ok_or("would have no password in its URL")?;
+    let mut encoded = encode(&value[..colon]);
+    encoded.push(b":");
+    encoded.push(encode(&value[colon + 1..]).expose());
+    Ok(encoded)
+}
+
+/// Percent-decodes.
+pub(crate) fn decode(text: &[u8]) -> Result<Secret, &'static str> {
+    const BROKEN: &str = "has a `%` in its URL that begins no encoded byte";
+    let mut decoded = Secret::default();
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'%' {
+            decoded.push(&[byte]);
+            rest = after;
+            continue;
+        }
+        let (digits, after) = after.split_first_chunk::<2>().ok_or(BROKEN)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (high, low) = (digit(digits[0]).ok_or(BROKEN)?, digit(digits[1]).ok_or(BROKEN)?);
+        decoded.push(&[high << 4 | low]);
+        rest = after;
+    }
+    Ok(decoded)
+}
+
 /// Where a part is, in bytes.
 pub(crate) fn find(url: &[u8], part: &UrlPart) -> Result<Range<usize>, &'static str> {
     let scheme = url.windows(3).position(|three| three == b"://").ok_or("is not a URL")?;
@@ -41,6 +73,7 @@ pub(crate) fn find(url: &[u8], part: &UrlPart) -> Result<Range<usize>, &'static 
     let colon = position(url, start, b":").filter(|&colon| colon < user_info.end);
     match (part, colon) {
         (UrlPart::Password, Some(colon)) => Ok(colon + 1..user_info.end),
+        (UrlPart::UserInfo, _) => Ok(user_info),
         (UrlPart::Password, None) => Err("has no password in its URL"),
         (_, colon) => Ok(start..colon.unwrap_or(user_info.end)),
     }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use proptest::prelude::*;
-use reseal_env::{Document, Edit, EditError, Outcome, Place, Reader, UrlPart, edit};
+use reseal_env::{Document, Edit, EditError, Outcome, Place, Reader, UrlPart, add, edit};
 
 fn change(file: &str, place: Place, readers: &[Reader], value: &str) -> Result<Outcome, EditError> {
     let asked = Edit { name: "A".to_owned(), place, readers: readers.to_vec() };
@@ -92,6 +92,47 @@ fn interpolation_is_understood() {
     assert_eq!(edit(file.as_bytes(), &url, b"new"), Ok(Outcome::Interpolated("A".to_owned())));
     let refused = edit(file.as_bytes(), &url, b"n@w").expect_err("it is refused");
     assert_eq!(refused.to_string(), "URL puts A into a URL, where '@' has a meaning of its own");
+}
+
+#[test]
+fn a_url_made_of_a_variable_made_of_this_one_is_a_url_too() {
+    let file = "A=old\nB=x${A}\nURL=redis://:${B}@redis:6379/0\n";
+    let readers = [Reader::Compose, Reader::PythonDotenv, Reader::Shell];
+    check(file, Place::Whole, &readers, "n", "A=n\nB=x${A}\nURL=redis://:${B}@redis:6379/0\n");
+    let refused = "URL puts A into a URL, where '@' has a meaning of its own";
+    check_refused(file, Place::Whole, &readers, "n@w", refused);
+    check("A=old\nB=${A}\n", Place::Whole, &readers, "n@w", "A=n@w\nB=${A}\n");
+}
+
+/// Adds A to a file, or says why not.
+fn added(file: &str, place: Place, readers: &[Reader], value: &str) -> String {
+    let asked = Edit { name: "A".to_owned(), place, readers: readers.to_vec() };
+    match add(file.as_bytes(), &asked, value.as_bytes()) {
+        Ok(Outcome::Changed(new)) => String::from_utf8(new.expose().to_vec()).expect("UTF-8"),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_missing_variable_is_added_as_the_others_are_written() {
+    let all = Reader::ALL;
+    let whole = |file, value| added(file, Place::Whole, &QUOTING, value);
+    assert_eq!(added("", Place::Whole, &all, "n"), "A=n\n");
+    assert_eq!(whole("B=1\n", "x y"), "B=1\nA='x y'\n");
+    assert_eq!(whole("B=1", "n"), "B=1\nA=n\n");
+    assert_eq!(added("B=1\r\n", Place::Whole, &[Reader::PythonDotenv], "n"), "B=1\r\nA=n\r\n");
+    assert_eq!(added("export B=1\n", Place::Whole, &[Reader::Shell], "n"), "export B=1\nexport A=n\n");
+    let template = || Place::Template("redis://:{value}@h".to_owned());
+    assert_eq!(added("B=1\n", template(), &all, "n"), "B=1\nA=redis://:n@h\n");
+    assert_eq!(whole("A=1\n", "n"), "there is a variable A already");
+    let refused = "the value of A is not a URL";
+    assert_eq!(added("B=1\n", Place::Url(UrlPart::Password), &all, "n"), refused);
+    let refused = "URL puts A into a URL, where '@' has a meaning of its own";
+    assert_eq!(added("URL=a://${A}\n", Place::Whole, &[Reader::Compose], "n@"), refused);
+    // A quote that is open at the end would swallow the new line.
+    let refused = "shell does not read the file: line 1 has a quote that is not closed";
+    assert_eq!(added("B='1\n", Place::Whole, &[Reader::Shell], "n"), refused);
 }
 
 #[test]

@@ -49,6 +49,52 @@ fn mode_and_owner_are_kept_and_nothing_is_left_behind() {
     check_only_env(&folder);
 }
 
+/// The bytes of an access control list (`acl(5)`, version 2): the owner, one user, the group, the mask, others.
+fn access_list(user: u32) -> Vec<u8> {
+    let nobody = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(0x01, 6, nobody), (0x02, 4, user), (0x04, 0, nobody), (0x10, 4, nobody), (0x20, 0, nobody)];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(rights.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut buffer = [0; 256];
+    let length = rustix::fs::getxattr(path, name, &mut buffer).ok()?;
+    Some(buffer[..length].to_vec())
+}
+
+#[test]
+fn access_lists_and_other_attributes_are_kept() {
+    const LIST: &str = "system.posix_acl_access";
+    let folder = folder();
+    let path = folder.path().join(".env");
+    let set = |path: &Path, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).expect("an attribute");
+    };
+    set(&path, "user.origin", b"deployment");
+    set(&path, LIST, &access_list(4711));
+    // A list that the directory hands down to new files is not one that the old file has.
+    set(folder.path(), "system.posix_acl_default", &access_list(815));
+    let mode = fs::metadata(&path).expect("it is there").mode();
+    Target::open(&path, Links::Refuse).expect("it opens").replace(b"A=new\n").expect("it is replaced");
+    assert_eq!(attribute(&path, "user.origin").as_deref(), Some(b"deployment".as_slice()));
+    assert_eq!(attribute(&path, LIST), Some(access_list(4711)));
+    assert_eq!(fs::metadata(&path).expect("it is there").mode(), mode);
+    check_only_env(&folder);
+
+    let plain = folder.path().join("plain");
+    write(&plain, "A=old\n", 0o600);
+    rustix::fs::removexattr(&plain, LIST).expect("without the list it was born with");
+    Target::open(&plain, Links::Refuse).expect("it opens").replace(b"A=new\n").expect("it is replaced");
+    assert_eq!(attribute(&plain, LIST), None, "nobody gets in who was not in before");
+}
+
 #[test]
 fn a_change_in_between_is_not_lost() {
     let folder = folder();

@@ -46,6 +46,8 @@ pub enum Thing {
     KeySlot,
     /// A record of something that is under way.
     JournalRecord,
+    /// A file or stream that was kept.
+    Snapshot,
     /// A file.
     File,
     /// The agent of a vault.
@@ -62,6 +64,7 @@ impl fmt::Display for Thing {
             Self::DestroyedValue => "value any more of the destroyed",
             Self::KeySlot => "key slot",
             Self::JournalRecord => "journal record",
+            Self::Snapshot => "snapshot",
             Self::File => "file",
             Self::Agent => "agent of vault",
         })

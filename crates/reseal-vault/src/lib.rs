@@ -1,5 +1,5 @@
-//! The vault of reseal: one SQLite file of sealed records that holds versioned secrets, with an integrity tree, an audit
-//! chain, key slots, backup, and an agent.
+//! The vault of reseal: one SQLite file of sealed records that holds versioned secrets and snapshots of files, with an
+//! integrity tree, an audit chain, key slots, backup, and an agent.
 //!
 //! ```text
 //! passphrase, key file, recovery code --slot--> vault key --HKDF--> K_name, K_record, K_wrap, K_tree, K_audit
@@ -14,6 +14,7 @@ pub mod agent;
 mod anchor;
 mod audit;
 mod backup;
+mod chunk;
 mod clock;
 mod error;
 mod file;
@@ -28,6 +29,7 @@ mod schema;
 mod secrets;
 mod shelf;
 mod slots;
+mod snapshot;
 mod store;
 mod tree;
 mod vault;
@@ -47,6 +49,7 @@ pub use model::{
 pub use name::{NAME_MAX, NameError, NamePattern, SecretName};
 pub use recovery::{RecoveryCode, RecoveryCodeError};
 pub use slots::SlotInfo;
+pub use snapshot::{Origin, SNAPSHOT_BYTES_MAX, SNAPSHOT_NAME_MAX, SnapshotId, SnapshotInfo};
 pub use vault::{
     CreateOptions, Created, LockedVault, NewSlot, OpenOptions, Operator, UnlockedKey, Vault, VaultId,
 };

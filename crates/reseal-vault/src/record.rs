@@ -31,10 +31,25 @@ pub(crate) enum RecordKind {
     Handle = 4,
     /// Something that another part keeps here: runs, rotations, column ids.
     Journal = 5,
+    /// A whole file or stream: its name and where it was.
+    Snapshot = 6,
+    /// Which chunks come next in a snapshot.
+    Part = 7,
+    /// Content of snapshots.
+    Chunk = 8,
 }
 
 impl RecordKind {
-    pub(crate) const ALL: [Self; 5] = [Self::Secret, Self::Version, Self::Value, Self::Handle, Self::Journal];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Secret,
+        Self::Version,
+        Self::Value,
+        Self::Handle,
+        Self::Journal,
+        Self::Snapshot,
+        Self::Part,
+        Self::Chunk,
+    ];
 }
 
 /// How many counters a head has; the rest is for kinds to come.
@@ -49,6 +64,16 @@ impl RecordId {
     pub(crate) fn leaf(self) -> u16 {
         u16::from_be_bytes([self.0[0], self.0[1]]) >> 4
     }
+}
+
+fn id_of(kind: RecordKind) -> Canonical {
+    Canonical::new("reseal/v1/vault/id").u64(kind as u64)
+}
+
+fn first_half(mac: [u8; 32]) -> RecordId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&mac[..16]);
+    RecordId(id)
 }
 
 /// The keys of an open vault, one per purpose.
@@ -83,12 +108,14 @@ impl Keys {
 
     /// The id of the record of this kind about these things.
     pub(crate) fn id(&self, kind: RecordKind, about: &[&[u8]]) -> RecordId {
-        let encoded =
-            about.iter().fold(Canonical::new("reseal/v1/vault/id").u64(kind as u64), |c, part| c.bytes(part));
-        let mac = self.name.mac(&[encoded.as_bytes()]);
-        let mut id = [0; 16];
-        id.copy_from_slice(&mac[..16]);
-        RecordId(id)
+        let encoded = about.iter().fold(id_of(kind), |c, part| c.bytes(part));
+        first_half(self.name.mac(&[encoded.as_bytes()]))
+    }
+
+    /// The id of the chunk with this content, as [`id`](Self::id) makes it, but without a copy of the content.
+    pub(crate) fn chunk_id(&self, content: &[u8]) -> RecordId {
+        let len = u32::try_from(content.len()).expect("a chunk has at most 1 MiB").to_be_bytes();
+        first_half(self.name.mac(&[id_of(RecordKind::Chunk).as_bytes(), &len, content]))
     }
 
     /// Binds sealed bytes to this vault and to one place in it.

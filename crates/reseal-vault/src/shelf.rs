@@ -121,7 +121,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, VaultEr
         .map_err(|_| VaultError::tampered("a record is not of the form it should have"))
 }
 
-fn encode<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
+pub(crate) fn encode<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(serde_json::to_vec(record).expect("records are made of text, numbers and lists"))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::VaultError;
 use crate::record::{Place, RecordId, RecordKind};
 use crate::shelf::{SecretRecord, parse};
+use crate::snapshot::verify_snapshots;
 use crate::store::View;
 use crate::tree::LEAVES;
 
@@ -27,6 +28,7 @@ pub(crate) fn verify_records(view: &mut View<'_>) -> Result<u64, VaultError> {
         return Err(VaultError::tampered("the number of records is not what the head says"));
     }
     verify_secrets(view)?;
+    verify_snapshots(view)?;
     Ok(covered)
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use reseal_vault::{NamePattern, RestoreOptions, Vault, VersionSelector, restore};
 
+use crate::snapshots::{keep_long_stream, stream};
 use crate::support::{Home, key_file, name, new_key_file, password};
 
 const STEP: &str = "VAULT_TEST_STEP";
@@ -12,6 +13,11 @@ const DIRECTORY: &str = "VAULT_TEST_DIRECTORY";
 
 /// The secret that steps work on.
 pub(crate) const NAME: &str = "app/password";
+
+/// The length of the file that is kept: of one batch.
+pub(crate) const SNAPSHOT_BYTES: usize = 40_000;
+/// The length of the stream that is kept: of two batches.
+pub(crate) const STREAM_BYTES: usize = (16 << 20) + 50_000;
 
 /// What a process of its own can be told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +27,24 @@ pub(crate) enum Step {
     Passwd,
     Restore,
     PutMany,
+    SnapshotAdd,
+    SnapshotStream,
+    SnapshotRemove,
+    LongStream,
 }
 
 impl Step {
-    const ALL: [Self; 5] = [Self::Init, Self::Put, Self::Passwd, Self::Restore, Self::PutMany];
+    const ALL: [Self; 9] = [
+        Self::Init,
+        Self::Put,
+        Self::Passwd,
+        Self::Restore,
+        Self::PutMany,
+        Self::SnapshotAdd,
+        Self::SnapshotStream,
+        Self::SnapshotRemove,
+        Self::LongStream,
+    ];
 
     fn run(self, home: &Home) {
         let path = home.path();
@@ -45,6 +65,18 @@ impl Step {
                     vault.put(&name(NAME), password("one of many")).expect("stored");
                 }
             }
+            Self::SnapshotAdd => {
+                home.open().snapshot_add(NAME, None, &mut stream(1, SNAPSHOT_BYTES)).expect("kept");
+            }
+            Self::SnapshotStream => {
+                home.open().snapshot_add(NAME, None, &mut stream(2, STREAM_BYTES)).expect("kept");
+            }
+            Self::SnapshotRemove => {
+                let mut vault = home.open();
+                let kept = vault.snapshot(NAME).expect("there");
+                vault.snapshot_remove(kept.id).expect("removed");
+            }
+            Self::LongStream => keep_long_stream(home),
         }
     }
 
@@ -76,6 +108,10 @@ fn does_as_told() {
     Step::Put.run(&home);
     Step::PutMany.run(&home);
     assert_eq!(home.open().history(&name(NAME)).expect("history").len(), 26);
+    Step::SnapshotAdd.run(&home);
+    Step::SnapshotRemove.run(&home);
+    Step::SnapshotStream.run(&home);
+    assert_eq!(home.open().snapshots().expect("listed").len(), 1);
     Step::Restore.run(&home);
     assert_eq!(home.open().list(&NamePattern::all(), true).expect("listed"), []);
     Step::Passwd.run(&home);

@@ -7,9 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use reseal_vault::{ErrorKind, NamePattern, Vault, VersionSelector};
+use reseal_vault::{ErrorKind, Event, NamePattern, Vault, VersionSelector};
 
-use crate::child::{NAME, Step, command};
+use crate::child::{NAME, SNAPSHOT_BYTES, STREAM_BYTES, Step, command};
+use crate::snapshots::{bytes_of, content};
 use crate::support::{Home, key_file, kind, name, new_key_file, password};
 
 /// Every call by which a file or a directory changes or becomes durable.
@@ -47,10 +48,15 @@ fn count_calls(step: Step, home: &Home) -> BTreeMap<String, usize> {
 
 /// Kills a step at every point and hands what is left to `check`; says how many points there were.
 fn kill_everywhere(step: Step, prepared: &Home, check: impl Fn(&Home)) -> usize {
+    kill_at_most(usize::MAX, step, prepared, check)
+}
+
+/// Kills a step at this many points at most for each kind of call, evenly spread.
+fn kill_at_most(points_max: usize, step: Step, prepared: &Home, check: impl Fn(&Home)) -> usize {
     let calls = count_calls(step, &prepared.copied());
     let mut points = 0;
     for (call, count) in &calls {
-        for n in 1..=*count {
+        for n in (1..=*count).step_by(count.div_ceil(points_max)) {
             let home = prepared.copied();
             let inject = format!("inject={call}:signal=KILL:when={n}");
             let status = traced(step, &home, &["-o", "/dev/null", "-e", &inject]);
@@ -140,6 +146,61 @@ fn restore_killed_anywhere_leaves_the_old_or_the_restored_vault() {
     });
     println!("{points} kill points");
     assert!(points >= 60, "{points}");
+}
+
+#[test]
+fn a_snapshot_killed_anywhere_is_there_or_not() {
+    let home = Home::with_vault();
+    let expected = bytes_of(1, SNAPSHOT_BYTES);
+    let points = kill_everywhere(Step::SnapshotAdd, &home, |home| {
+        let mut vault = home.open();
+        for info in vault.snapshots().expect("listed") {
+            assert!(info.complete, "one batch is one transaction");
+            assert!(content(&mut vault, &info) == expected);
+        }
+        sound(home);
+    });
+    println!("{points} kill points");
+    assert!(points >= 20, "{points}");
+}
+
+#[test]
+fn a_stream_killed_anywhere_is_whole_or_incomplete_and_goes_without_a_trace() {
+    let home = Home::with_vault();
+    let expected = bytes_of(2, STREAM_BYTES);
+    let points = kill_at_most(6, Step::SnapshotStream, &home, |home| {
+        sound(home);
+        let mut vault = home.open();
+        for info in vault.snapshots().expect("listed") {
+            let mut found = Vec::new();
+            let read = vault.snapshot_read(info.id, Event::done("test"), &mut found);
+            assert_eq!(kind(read), if info.complete { Ok(()) } else { Err(ErrorKind::Refused) });
+            assert!(found == expected || !info.complete);
+            vault.snapshot_remove(info.id).expect("removed");
+        }
+        assert_eq!(vault.audit_verify(None).expect("sound").records, 0);
+    });
+    println!("{points} kill points");
+    assert!(points >= 20, "{points}");
+}
+
+#[test]
+fn removing_a_snapshot_killed_anywhere_leaves_all_of_it_or_nothing() {
+    let home = Home::with_vault();
+    let mut vault = home.open();
+    let expected = bytes_of(1, SNAPSHOT_BYTES);
+    vault.snapshot_add(NAME, None, &mut expected.as_slice()).expect("kept");
+    drop(vault);
+    let points = kill_everywhere(Step::SnapshotRemove, &home, |home| {
+        let mut vault = home.open();
+        match vault.snapshots().expect("listed").first() {
+            Some(info) => assert!(content(&mut vault, info) == expected),
+            None => assert_eq!(vault.audit_verify(None).expect("sound").records, 0),
+        }
+        sound(home);
+    });
+    println!("{points} kill points");
+    assert!(points >= 20, "{points}");
 }
 
 #[test]

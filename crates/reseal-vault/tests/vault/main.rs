@@ -10,4 +10,5 @@ mod lifecycle;
 mod rollback;
 mod secrets;
 mod slots;
+mod snapshots;
 mod support;
