@@ -256,6 +256,8 @@ impl Vault {
     ///
     /// Those of [`snapshot_read`](Self::snapshot_read); [`VaultError::Io`] if the content cannot be read.
     pub fn snapshot_is(&mut self, id: SnapshotId, content: &mut dyn Read) -> Result<bool, VaultError> {
+        // What is still in memory would prove nothing.
+        self.connection().execute_batch("PRAGMA shrink_memory")?;
         let mut comparison = Comparison { content, is_same: true };
         self.snapshot_read(id, Event::done("snapshot verify"), &mut comparison)?;
         let Comparison { content, is_same } = comparison;

@@ -1,6 +1,9 @@
 //! The errors of the libraries as failures: an exit code and a hint for each.
 
+use std::io;
+
 use reseal_engine::{EngineError, ErrorKind as EngineKind};
+use reseal_env::{EditError, FileError};
 use reseal_rotate::plan::PlanError;
 use reseal_rotate::{ErrorKind as RotateKind, RotateError};
 use reseal_vault::{ErrorKind, NameError, Thing, VaultError};
@@ -33,6 +36,7 @@ fn vault_hint(error: &VaultError) -> Option<&'static str> {
         VaultError::NoDirectory(_) => "make it, or mount what belongs there; then repeat the command",
         VaultError::Deleted(_) => "`reseal undelete NAME` brings it back",
         VaultError::NotFound { what: Thing::Secret, .. } => "`reseal list` shows what there is",
+        VaultError::NotFound { what: Thing::Snapshot, .. } => "`reseal snapshot list` shows what there is",
         VaultError::NotFound { what: Thing::KeySlot, .. } => "`reseal key list` shows what there is",
         VaultError::NotFound { .. } => "`reseal history NAME` shows the versions and their labels",
         VaultError::Locked(_) => "a recovery code is accepted wherever a passphrase is",
@@ -55,6 +59,46 @@ fn vault_hint(error: &VaultError) -> Option<&'static str> {
         _ => return None,
     };
     Some(hint)
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        let exit = match &error {
+            EditError::NoVariable(_) => Exit::NotFound,
+            EditError::Name | EditError::NoReader => Exit::Usage,
+            _ => Exit::Refused,
+        };
+        let failure = Self::from_error(exit, &error);
+        let hint = match &error {
+            EditError::NoVariable(_) => "`reseal env set --add` adds one",
+            EditError::Disagree { .. } | EditError::NotSeen { .. } | EditError::Unreadable { .. } => {
+                "say who reads the file with --reader"
+            }
+            EditError::Character { .. } | EditError::NoCommonStyle { .. } | EditError::NotUrlSafe { .. } => {
+                "a value of letters, digits, `-` and `_` is read alike by all, such as `reseal generate` makes"
+            }
+            _ => return failure,
+        };
+        failure.hint(hint)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let exit = match &error {
+            FileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NotFound,
+            FileError::Io { .. } | FileError::NotDurable(_) => Exit::Failed,
+            FileError::Changed => Exit::Conflict,
+            _ => Exit::Refused,
+        };
+        let failure = Self::new(exit, error.to_string());
+        match &error {
+            FileError::SymbolicLink(_) => failure.hint("name the file itself, or give --follow-links"),
+            FileError::HardLinks(_) => failure.hint("the other names would keep the old content"),
+            FileError::Changed => failure.hint("look at what changed it, then repeat the command"),
+            _ => failure,
+        }
+    }
 }
 
 impl From<NameError> for Failure {

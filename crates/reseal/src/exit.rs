@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     NeedsAttention = 10,
     /// Done, but some values were quarantined or did not open.
     Quarantined = 12,
+    /// What was looked at does not hold the value.
+    NotHeld = 14,
     /// Stopped by Ctrl-C; state kept.
     Interrupted = 130,
     /// Stopped by a request to terminate; state kept.
@@ -36,7 +38,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of its number.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -48,6 +50,7 @@ impl Exit {
         Self::Refused,
         Self::NeedsAttention,
         Self::Quarantined,
+        Self::NotHeld,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -84,6 +87,7 @@ impl Exit {
             Self::Refused => "refused",
             Self::NeedsAttention => "needs-attention",
             Self::Quarantined => "quarantined",
+            Self::NotHeld => "not-held",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -103,6 +107,7 @@ impl Exit {
             Self::Refused => "refused before any change",
             Self::NeedsAttention => "needs attention: neither forward nor back without a person",
             Self::Quarantined => "some values were quarantined or did not open",
+            Self::NotHeld => "a target does not hold the current value",
             Self::Interrupted => "interrupted; state kept, the same command goes on",
             Self::Terminated => "terminated; state kept, the same command goes on",
         }

@@ -109,19 +109,32 @@ pub(crate) fn check_value_args(args: &ValueArgs, opener: Option<&Opener>) -> Out
         (None, Some(path), _) => descriptor_of(path),
         (None, None, number) => number,
     };
+    value.map_or(Ok(()), |number| check_free(number, opener))
+}
+
+/// Checks that the passphrase does not come on stdin, which is to be read for something else.
+///
+/// # Errors
+///
+/// It does.
+pub(crate) fn check_stdin_free(opener: Option<&Opener>) -> Outcome<()> {
+    check_free(0, opener)
+}
+
+fn check_free(value: u32, opener: Option<&Opener>) -> Outcome<()> {
     let passphrase = match opener {
         Some(Opener::PassphraseFd(number)) => Some(*number),
         Some(Opener::PassphraseFile(path) | Opener::KeyFile(path)) => descriptor_of(path),
         Some(Opener::PassphraseCommand(_)) | None => None,
     };
-    match (value, passphrase) {
-        (Some(one), Some(other)) if one == other => Err(Failure::new(
-            Exit::Usage,
-            format!("value and passphrase are both to be read from descriptor {one}"),
-        )
-        .hint("give one of them another way, for example --passphrase-fd 3 3< FILE")),
-        _ => Ok(()),
+    if passphrase != Some(value) {
+        return Ok(());
     }
+    Err(Failure::new(
+        Exit::Usage,
+        format!("value and passphrase are both to be read from descriptor {value}"),
+    )
+    .hint("give one of them another way, for example --passphrase-fd 3 3< FILE"))
 }
 
 /// The descriptor that a name such as /dev/stdin or /dev/fd/3 stands for.
@@ -196,6 +209,15 @@ pub(crate) fn passphrase(bytes: SecretBytes) -> Outcome<Passphrase> {
 pub(crate) fn read_file(path: &Path) -> Outcome<SecretBytes> {
     let open = || read_limited(File::open(path)?, &path.display().to_string());
     open().map_err(|failure| failure.while_doing(format!("cannot read {}", path.display())))
+}
+
+/// Reads something secret to its end.
+///
+/// # Errors
+///
+/// It cannot be read, or is longer than a value may be.
+pub(crate) fn read_all(source: impl Read, what: &str) -> Outcome<SecretBytes> {
+    read_limited(source, what)
 }
 
 fn descriptor(number: u32) -> PathBuf {

@@ -13,11 +13,13 @@ mod managed;
 mod new_file;
 mod open;
 mod parse;
+mod readers;
 mod signals;
 mod ui;
 mod units;
 mod values;
 mod when;
+mod whole_file;
 
 use std::process::ExitCode;
 

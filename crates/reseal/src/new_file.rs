@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
+
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
@@ -40,8 +42,36 @@ impl NewFile {
     ///
     /// The file cannot be written.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
-        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_all());
-        written.and_then(|()| sync_directory_of(&self.path)).map_err(cannot_write(&self.path))
+        self.file.write_all(bytes).map_err(cannot_write(&self.path))?;
+        self.sync()
+    }
+
+    /// What is written to piece by piece; [`sync`](Self::sync) follows.
+    pub(crate) fn content(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Makes it durable, name included.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take it.
+    pub(crate) fn sync(&self) -> Outcome<()> {
+        let synced = self.file.sync_all().and_then(|()| sync_directory_of(&self.path));
+        synced.map_err(cannot_write(&self.path))
+    }
+
+    /// Gives it another name in its directory, durably; a file of that name is replaced where `replaces`.
+    ///
+    /// # Errors
+    ///
+    /// There is a file of that name that is not to be replaced, or the system does not rename.
+    pub(crate) fn rename(mut self, path: &Path, replaces: bool) -> Outcome<()> {
+        let flags = if replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        rustix::fs::renameat_with(CWD, &self.path, CWD, path, flags)
+            .map_err(|errno| cannot_write(path)(errno.into()))?;
+        self.is_kept = true;
+        sync_directory_of(path).map_err(cannot_write(path))
     }
 
     /// Lets it stay.

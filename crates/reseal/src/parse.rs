@@ -27,7 +27,9 @@ pub(crate) fn wants_json(arguments: &[OsString]) -> bool {
 ///
 /// The command line is wrong, or holds a URL with a password.
 pub(crate) fn command_line(arguments: Vec<OsString>) -> Outcome<Option<Cli>> {
-    if arguments.iter().skip(1).any(|argument| holds_password(&argument.to_string_lossy())) {
+    // A template says where a password goes, and has none.
+    let holds_one = |argument: &OsString| holds_password(&argument.to_string_lossy().replace("{value}", ""));
+    if arguments.iter().skip(1).any(holds_one) {
         return Err(Failure::new(Exit::Usage, "an address with a password does not belong on the command line")
             .hint("every process can read it there: put the password into the vault and name it with `login = \"secret:…\"`"));
     }

@@ -4,9 +4,18 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use reseal_env::{NotAPlace, Place};
+
 /// What an argument has to be. Never what it was: a value may have been typed in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expected(&'static str);
+
+impl Expected {
+    /// Says what.
+    pub(crate) const fn new(what: &'static str) -> Self {
+        Self(what)
+    }
+}
 
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +47,17 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, Expected> {
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     let total = number.checked_mul(seconds).filter(|total| *total <= 366 * 86_400);
     total.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// Parses a part of the value of a variable.
+///
+/// # Errors
+///
+/// What is accepted.
+pub(crate) fn parse_place(text: &str) -> Result<Place, Expected> {
+    text.parse().map_err(|NotAPlace| {
+        Expected("one of url.password, url.user, url.userinfo, url.query.NAME, list[0], json:/pointer, template:TEXT{value}")
+    })
 }
 
 /// Parses a reason for the audit log.

@@ -12,34 +12,24 @@ use crate::support::{Home, NOW, kind};
 const MIB: usize = 1 << 20;
 
 /// Bytes that repeat nowhere, always the same for a seed.
-pub(crate) fn stream(seed: u64, len: usize) -> impl Read {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut words = std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    let read = move |buffer: &mut [u8]| {
-        for eight in buffer.chunks_mut(8) {
-            eight.copy_from_slice(&words.next().expect("it never ends")[..eight.len()]);
-        }
-        buffer.len()
-    };
-    Words { read: Box::new(read) }.take(len as u64)
-}
-
-struct Words {
-    read: Box<dyn FnMut(&mut [u8]) -> usize>,
-}
+struct Words(u64);
 
 impl Read for Words {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // In pieces of whole words, as a pipe gives its own pieces.
-        let len = buffer.len().min(65536);
-        let len = if len > 8 { len / 8 * 8 } else { len };
-        Ok((self.read)(&mut buffer[..len]))
+        // In pieces of whole words, so that the bytes do not depend on how they are asked for, and as a pipe gives its own.
+        let len = if buffer.len() > 8 { buffer.len().min(65536) / 8 * 8 } else { buffer.len() };
+        for eight in buffer[..len].chunks_mut(8) {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            eight.copy_from_slice(&self.0.to_le_bytes()[..eight.len()]);
+        }
+        Ok(len)
     }
+}
+
+pub(crate) fn stream(seed: u64, len: usize) -> impl Read {
+    Words(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1).take(len as u64)
 }
 
 pub(crate) fn bytes_of(seed: u64, len: usize) -> Vec<u8> {
@@ -205,6 +195,5 @@ pub(crate) fn keep_long_stream(home: &Home) {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux says what a process takes");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
     let peak_kib: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    println!("peak {peak_kib} KiB");
     assert!(peak_kib < 64 * 1024, "{peak_kib} KiB for {} KiB", LONG_BYTES / 1024);
 }

@@ -1,18 +1,25 @@
 //! The command line: every command, flag and example, and nothing that acts.
 
+mod env;
 mod global;
 mod reencrypt;
 mod secrets;
+mod snapshots;
 mod vault;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetArgs, PartArgs};
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
 pub(crate) use secrets::{
     DeleteArgs, DestroyArgs, ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg,
     LabelArg, ListArgs, NameArg, PutArgs, ReasonArgs, RevertArgs, ValueArgs, VersionArgs,
+};
+pub(crate) use snapshots::{
+    ImportArgs, ImportFormat, SnapshotAddArgs, SnapshotArg, SnapshotCatArgs, SnapshotCommand,
+    SnapshotDiffArgs, SnapshotRestoreArgs,
 };
 pub(crate) use vault::{
     AgentArgs, AuditCommand, AuditLogArgs, BackupCommand, InitArgs, KeyAddArgs, KeyCommand, KeyPasswdArgs,
@@ -118,6 +125,21 @@ pub(crate) enum Command {
         reseal generate --format words --length 6"
     )]
     Generate(GenerateArgs),
+    /// Store the values of a file as secrets, all or none
+    #[command(
+        after_help = "REDIS_PASSWORD becomes PREFIX/redis-password and keeps its variable for exports; keys in objects become names with `/`.\n\
+        --delete-source removes the file after every value was read back from the vault.\n\n\
+        Examples:\n  reseal import .env --prefix crm\n  reseal import .env REDIS_PASSWORD SECRET_KEY --prefix crm\n  \
+        reseal import secrets.json -n\n  reseal import old.env --prefix crm --update --delete-source"
+    )]
+    Import(ImportArgs),
+    /// Whole files and streams, kept encrypted: instead of `.env.backup` and `backup.sql`
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  reseal snapshot add .env.backup.* --delete-source\n  \
+        pg_dump crm | reseal snapshot add crm/before-rotation -\n  reseal snapshot list\n  reseal snapshot restore 3f9a1c07"
+    )]
+    Snapshot(SnapshotCommand),
     /// Copies of the vault itself
     #[command(
         subcommand,
@@ -136,6 +158,13 @@ pub(crate) enum Command {
         after_help = "Examples:\n  reseal reencrypt plan\n  reseal reencrypt run client-preferences\n  reseal reencrypt status"
     )]
     Reencrypt(ReencryptCommand),
+    /// Read and edit `.env` files: the safe `sed -i`, without a vault
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  reseal env set .env REDIS_PASSWORD\n  \
+        reseal env get .env DATABASE_URL --part url.password\n  reseal env check .env --reader compose"
+    )]
+    Env(EnvCommand),
     /// Show the whole job on a private database: re-encrypt, kill, resume, prove
     #[command(after_help = "Examples:\n  reseal demo\n  reseal demo --rows 1000000\n  reseal demo --json")]
     Demo(DemoArgs),

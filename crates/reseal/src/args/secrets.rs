@@ -28,6 +28,13 @@ pub(crate) struct ValueArgs {
     pub(crate) value_fd: Option<u32>,
 }
 
+impl ValueArgs {
+    /// Whether they say where the value comes from.
+    pub(crate) fn is_given(&self) -> bool {
+        self.stdin.is_some() || self.value_file.is_some() || self.value_fd.is_some()
+    }
+}
+
 /// What a stored version is, besides its value.
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {

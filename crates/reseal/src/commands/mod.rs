@@ -3,11 +3,16 @@
 mod agent;
 mod audit;
 mod backup;
+mod difference;
+mod env;
 mod export;
+mod import;
 mod lifecycle;
 mod meta;
 mod reencrypt;
+mod restore;
 mod secrets;
+mod snapshots;
 mod vault;
 
 use crate::app::App;
@@ -38,9 +43,12 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Destroy(args) => lifecycle::destroy(app, &args),
         Command::Export(args) => export::run(app, &args),
         Command::Generate(args) => secrets::generate_value(app, &args),
+        Command::Import(args) => import::run(app, &args),
+        Command::Snapshot(command) => snapshots::run(app, &command),
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
         Command::Reencrypt(command) => reencrypt::run(app, &command),
+        Command::Env(command) => env::run(app, command),
         Command::Demo(args) => crate::demo::run(app, &args),
         Command::Completions { shell } => meta::completions(app, shell),
         Command::ExitCodes => meta::exit_codes(app),

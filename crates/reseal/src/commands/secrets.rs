@@ -262,7 +262,7 @@ fn told_stored(app: &App, name: &SecretName, number: u64, pending: bool) -> Outc
 }
 
 /// Prints the value, or under `--json` the object.
-fn print_value(app: &App, value: &SecretBytes, object: Value) -> Outcome {
+pub(crate) fn print_value(app: &App, value: &SecretBytes, object: Value) -> Outcome {
     if app.ui.is_json() {
         app.ui.result(object, String::new)?;
         return Ok(Exit::Done);
@@ -276,7 +276,8 @@ fn print_value(app: &App, value: &SecretBytes, object: Value) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn value_fields(value: &SecretBytes) -> Map<String, Value> {
+/// The fields that a value is in an object.
+pub(crate) fn value_fields(value: &SecretBytes) -> Map<String, Value> {
     let mut fields = Map::new();
     // EXPOSE: `--reveal` was given.
     match value.expose_str() {

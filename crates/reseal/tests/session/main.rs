@@ -5,13 +5,16 @@
 mod agent;
 mod columns;
 mod demo;
+mod env;
 mod exit_codes;
+mod import;
 mod init;
 mod lifecycle;
 mod managed;
 mod prompts;
 mod secrets;
 mod several;
+mod snapshots;
 mod usage;
 
 use std::io::Write;

@@ -90,6 +90,7 @@ code  meaning
 8     refused before any change
 10    needs attention: neither forward nor back without a person
 12    some values were quarantined or did not open
+14    a target does not hold the current value
 130   interrupted; state kept, the same command goes on
 143   terminated; state kept, the same command goes on
 "
