@@ -87,8 +87,8 @@ impl Codec {
         })
     }
 
-    /// Does what [`Codec::open_many`] does by a second code path, one value at a time: the proof of what
-    /// [`Codec::seal_many`] wrote shares no derived key and no multi-lane code with it.
+    /// Does what [`Codec::open_many`] does, as the proof of what [`Codec::seal_many`] wrote: see
+    /// [`Format::reopen_many`].
     ///
     /// # Panics
     ///
@@ -100,7 +100,7 @@ impl Codec {
         plaintexts: &mut Vec<u8>,
     ) -> Vec<Result<Opened, OpenError>> {
         self.open_with(stored, rows, plaintexts, |messages, rows, plaintexts| {
-            open_each(&*self.format, messages, rows, plaintexts)
+            self.format.reopen_many(messages, rows, plaintexts)
         })
     }
 

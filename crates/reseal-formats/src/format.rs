@@ -64,6 +64,18 @@ pub trait Format: Send + Sync + std::fmt::Debug {
         open_each(self, messages, rows, plaintexts)
     }
 
+    /// Opens messages that were just sealed, as a proof: derived keys are derived anew.
+    ///
+    /// By default one at a time, with no code in common with [`Format::seal_many`].
+    fn reopen_many(
+        &self,
+        messages: &[&[u8]],
+        rows: &[Option<&RowKey>],
+        plaintexts: &mut Vec<u8>,
+    ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+        open_each(self, messages, rows, plaintexts)
+    }
+
     /// Seals many plaintexts, given by their places in `plaintexts`: the messages' places in `out`, in order.
     ///
     /// # Errors

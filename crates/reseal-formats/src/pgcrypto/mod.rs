@@ -108,6 +108,29 @@ impl PgcryptoFormat {
     }
 }
 
+impl PgcryptoFormat {
+    /// Opens messages with the keys that `derive` makes for those that can be read.
+    fn open_all(
+        &self,
+        messages: &[&[u8]],
+        plaintexts: &mut Vec<u8>,
+        derive: impl FnOnce(&[(S2k, usize)]) -> Vec<Key>,
+    ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+        let parsed: Vec<_> = messages.iter().map(|message| self.parse(message)).collect();
+        let jobs: Vec<(S2k, usize)> =
+            parsed.iter().flatten().map(|message| (message.s2k, message.key_len())).collect();
+        let mut keys = derive(&jobs).into_iter();
+        let open = |message: Result<Message<'_>, OpenError>| {
+            let message = message?;
+            let key = keys.next().expect("there is a key for every message that was parsed");
+            let start = plaintexts.len();
+            let shape = open_with(&message, &key, plaintexts)?;
+            Ok((start..plaintexts.len(), shape))
+        };
+        parsed.into_iter().map(open).collect()
+    }
+}
+
 impl fmt::Debug for PgcryptoFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PgcryptoFormat").field("options", &self.options).finish_non_exhaustive()
@@ -162,18 +185,16 @@ impl Format for PgcryptoFormat {
         _rows: &[Option<&RowKey>],
         plaintexts: &mut Vec<u8>,
     ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
-        let parsed: Vec<_> = messages.iter().map(|message| self.parse(message)).collect();
-        let jobs: Vec<(S2k, usize)> =
-            parsed.iter().flatten().map(|message| (message.s2k, message.key_len())).collect();
-        let mut keys = s2k::derive_many(&self.passphrase, &jobs).into_iter();
-        let open = |message: Result<Message<'_>, OpenError>| {
-            let message = message?;
-            let key = keys.next().expect("there is a key for every message that was parsed");
-            let start = plaintexts.len();
-            let shape = open_with(&message, &key, plaintexts)?;
-            Ok((start..plaintexts.len(), shape))
-        };
-        parsed.into_iter().map(open).collect()
+        self.open_all(messages, plaintexts, |jobs| s2k::derive_many(&self.passphrase, jobs))
+    }
+
+    fn reopen_many(
+        &self,
+        messages: &[&[u8]],
+        _rows: &[Option<&RowKey>],
+        plaintexts: &mut Vec<u8>,
+    ) -> Vec<Result<(Range<usize>, Shape), OpenError>> {
+        self.open_all(messages, plaintexts, |jobs| s2k::derive_again(&self.passphrase, jobs))
     }
 
     fn seal_many(
