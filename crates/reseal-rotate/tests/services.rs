@@ -1,6 +1,7 @@
 //! Services on real servers: what lets in before and after each change, what survives a restart, what the servers show.
 
 mod services {
+    mod account;
     mod alternate;
     mod postgres;
     mod quiet;

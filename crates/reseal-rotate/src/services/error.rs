@@ -32,6 +32,14 @@ pub enum ServiceError {
         /// Who was refused.
         user: String,
     },
+    /// The server lets in whoever asks (`trust`, `nopass`), so that no login proves a value.
+    #[error("`{node}` lets `{user}` in with any value")]
+    AcceptsAnything {
+        /// The node.
+        node: String,
+        /// Who is let in.
+        user: String,
+    },
     /// There is no such user.
     #[error("`{node}` has no user `{user}`")]
     NoUser {
@@ -123,6 +131,7 @@ impl ServiceError {
             Self::Address { .. } => ErrorKind::Usage,
             Self::NoUser { .. } => ErrorKind::NotFound,
             Self::LoginRefused { .. }
+            | Self::AcceptsAnything { .. }
             | Self::Rights { .. }
             | Self::Policy { .. }
             | Self::Standby { .. }
@@ -144,6 +153,9 @@ impl ServiceError {
         let hint = match self {
             Self::LoginRefused { user, .. } => {
                 format!("the value that the vault holds for `{user}` is not the server's; store the right one with `reseal put`")
+            }
+            Self::AcceptsAnything { .. } => {
+                "ask for a password there (`pg_hba.conf`, `ACL SETUSER`), or give the address that applications use".into()
             }
             Self::Rights { .. } => {
                 "name a role that may, with `admin = { user = \"…\", login = \"secret:…\" }` at the server".into()

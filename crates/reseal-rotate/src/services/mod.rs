@@ -1,16 +1,21 @@
 //! What a value logs in to: trying it, setting it, letting two be valid, ending what the old one opened.
 //!
 //! ```text
-//! Service ----- login, prove: always on a new connection, so that no pool hides a broken login
-//!   postgres::Node -- session(access) --> Session   set, restore, end_sessions, alternate::{prepare, retire}
-//!   redis::Node ----- session(access) --> Session   add, remove, set, restore, persist, end_clients
+//! Account ----------- rehearse, capture, apply, standing, undo: one user, as the steps of a rotation need it
+//! postgres::Turn ---- the same for two login roles by turns
+//!   Service --------- login, prove: always on a new connection, so that no pool hides a broken login
+//!     postgres::Node -- session(access) --> Session   set, restore, retire, end_sessions, alternate::{check, prepare}
+//!     redis::Node ----- session(access) --> Session   add, remove, set, restore, persist, end_clients
+//!                       Group: a server with its replicas
 //! ```
 //!
 //! Everything here acts on one node and says of itself whether it is done ([`postgres::Session::state`],
 //! [`redis::Session::state`], [`Service::login`]): after a crash the server is asked, not the journal. No value is part
 //! of a statement or of an error. What each service shows of a change in its own logs is in `docs/services.md`.
 
+mod account;
 mod error;
+mod kept;
 pub mod postgres;
 pub mod redis;
 
@@ -19,9 +24,10 @@ use std::time::Duration;
 
 use reseal_crypto::{Random, SecretBytes};
 
+pub use account::{Account, Admin, Change, Exchange, Note, Standing};
 pub use error::ServiceError;
 
-use crate::plan::{Kind, Tls};
+use crate::plan::{Kind, Plan, Tls};
 
 /// How long a login may take, however the server behaves.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -37,6 +43,21 @@ pub enum Login {
     Unreachable(String),
 }
 
+impl Login {
+    /// Whether the value let in, where that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Unreachable`].
+    pub fn is_let_in(self, node: &str) -> Result<bool, ServiceError> {
+        match self {
+            Self::Accepted => Ok(true),
+            Self::Refused => Ok(false),
+            Self::Unreachable(reason) => Err(ServiceError::Unreachable { node: node.to_owned(), reason }),
+        }
+    }
+}
+
 /// What two logins prove, one with the value and one with another that nobody ever set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
@@ -48,6 +69,23 @@ pub enum Proof {
     AcceptsAnything,
     /// Nothing is known.
     Unreachable(String),
+}
+
+impl Proof {
+    /// Nothing, if the proof holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::LoginRefused`], [`ServiceError::AcceptsAnything`], [`ServiceError::Unreachable`].
+    pub fn held(self, node: &str, user: &str) -> Result<(), ServiceError> {
+        let (node, user) = (node.to_owned(), user.to_owned());
+        match self {
+            Self::Holds => Ok(()),
+            Self::Refused => Err(ServiceError::LoginRefused { node, user }),
+            Self::AcceptsAnything => Err(ServiceError::AcceptsAnything { node, user }),
+            Self::Unreachable(reason) => Err(ServiceError::Unreachable { node, reason }),
+        }
+    }
 }
 
 /// Who changes something at a server, and how they log in.
@@ -103,6 +141,27 @@ impl Service {
             Kind::Redis => Ok(Self::Redis(redis::Node::new(name, url, tls, directory)?)),
             _ => Err(ServiceError::address(name, "reseal logs in to Postgres and Redis only")),
         }
+    }
+
+    /// The node of a server of the plan, or the server itself where it has no nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Address`], also for a server that is reached `via` something: what finds its address there calls
+    /// [`Service::new`].
+    pub fn of(plan: &Plan, server: &str, node: Option<&str>) -> Result<Self, ServiceError> {
+        let name = node.map_or_else(|| server.to_owned(), |node| format!("{server}/{node}"));
+        let wrong = |reason: &str| ServiceError::address(&name, reason);
+        let found = plan.server(server).ok_or_else(|| wrong("it is not in the plan"))?;
+        if found.via.is_some() {
+            return Err(wrong("it is reached `via` something that has to be asked for the address first"));
+        }
+        let url = match node {
+            Some(node) => found.nodes.as_ref().and_then(|nodes| nodes.get(node)),
+            None => found.url.as_ref(),
+        };
+        let url = url.ok_or_else(|| wrong("the plan has no address for it"))?;
+        Self::new(found.kind, &name, url, found.tls.as_ref(), plan.directory())
     }
 
     /// Its name in the plan.

@@ -1,8 +1,9 @@
 //! Two Postgres roles by turns.
 
+use reseal_crypto::OsRandom;
 use reseal_rotate::services::postgres::alternate::{self, Pair};
-use reseal_rotate::services::postgres::{Session, Verifier};
-use reseal_rotate::services::{Login, Proof, ServiceError};
+use reseal_rotate::services::postgres::{Session, Turn, Verifier};
+use reseal_rotate::services::{Admin, Change, Exchange, Login, Proof, ServiceError, Standing};
 
 use super::postgres::{OLD, Scene};
 use crate::{logins, prove, value};
@@ -114,4 +115,41 @@ async fn roles_that_are_not_alike_do_not_alternate() {
     assert!(refusal(grant, "DROP TABLE granted").await.contains("1 objects"));
     let no_owner = Pair { owner: "nobody", ..PAIR };
     assert!(matches!(alternate::check(&session, no_owner).await, Err(ServiceError::NoUser { .. })));
+}
+
+#[tokio::test]
+async fn a_turn_as_a_rotation_takes_it() {
+    let (scene, _session) = scene().await;
+    let admin = Admin { user: "postgres".into(), value: Some(value(scene.server.password())) };
+    let turn = Turn::new(scene.node.clone(), admin, PAIR);
+    let (old, new) = (value(OLD), value("second"));
+    let values = Exchange { old: &old, new: &new };
+    let roles =
+        "SELECT string_agg(format('%s %s %s', rolname, rolcanlogin, rolpassword), '; ' ORDER BY rolname)
+        FROM pg_authid WHERE rolname LIKE 'app%'";
+    let before = scene.text(roles).await;
+    assert_eq!(turn.rehearse(&old, &OsRandom).await, Ok(Vec::new()));
+    let refused = turn.rehearse(&new, &OsRandom).await.unwrap_err();
+    assert!(matches!(refused, ServiceError::LoginRefused { .. }), "{refused}");
+    let kept = turn.capture(values).await.unwrap();
+    assert_eq!(scene.text(roles).await, before, "nothing was changed");
+    turn.undo(&kept).await.unwrap();
+    assert_eq!(scene.text(roles).await, before, "not made yet");
+
+    assert_eq!(turn.standing(Change::Add, values).await, Ok(Standing::NotDone));
+    for _ in 0..2 {
+        turn.apply(Change::Add, &kept).await.unwrap();
+        assert_eq!(turn.standing(Change::Add, values).await, Ok(Standing::Done));
+        assert_eq!(turn.standing(Change::Remove, values).await, Ok(Standing::NotDone));
+    }
+    for _ in 0..2 {
+        turn.apply(Change::Remove, &kept).await.unwrap();
+        assert_eq!(turn.standing(Change::Remove, values).await, Ok(Standing::Done));
+    }
+    assert_eq!(prove(&scene.service, turn.idle(), "second").await, Proof::Holds);
+    for _ in 0..2 {
+        turn.undo(&kept).await.unwrap();
+        assert_eq!(scene.text(roles).await, before, "even after the old value was removed");
+    }
+    assert_eq!(prove(&scene.service, "app", OLD).await, Proof::Holds);
 }

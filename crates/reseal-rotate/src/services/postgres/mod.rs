@@ -5,6 +5,7 @@
 
 pub mod alternate;
 mod session;
+mod turn;
 mod verifier;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use reseal_engine::postgres::PostgresTarget;
 use tokio_postgres::Client;
 
 pub use session::{RoleState, Session};
+pub use turn::Turn;
 pub use verifier::{Stored, Verifier};
 
 use super::{Access, Login, ServiceError};

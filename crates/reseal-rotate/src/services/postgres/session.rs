@@ -92,6 +92,11 @@ impl Session {
         &self.user
     }
 
+    /// Whether changes stay out of the server's log and statistics altogether.
+    pub fn is_quiet(&self) -> bool {
+        self.is_superuser
+    }
+
     /// Whether this server takes everything from a primary, its roles included.
     pub fn is_standby(&self) -> bool {
         self.is_standby

@@ -7,6 +7,7 @@
 //! Users belong to a node: they are neither replicated nor written to a file by themselves. Before version 6, or where
 //! `ACL` is renamed away, there is one password, `requirepass`, and no overlap.
 
+mod group;
 mod persist;
 mod replication;
 mod reply;
@@ -22,6 +23,7 @@ use ::redis::{
 };
 use reseal_crypto::SecretBytes;
 
+pub use group::{Group, GroupState};
 pub use persist::Persistence;
 pub use replication::Replica;
 pub use session::Session;

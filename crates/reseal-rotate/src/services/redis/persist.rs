@@ -4,7 +4,7 @@ use super::Session;
 use crate::services::ServiceError;
 
 /// Where a server starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Persistence {
     /// A file of users (`aclfile`), written by `ACL SAVE`.
     AclFile,

@@ -1,12 +1,13 @@
 //! Replicas: each has users of its own and a login at its primary, `masterauth`.
 
 use reseal_crypto::SecretBytes;
+use serde::{Deserialize, Serialize};
 
 use super::{DEFAULT_USER, Persistence, Session};
 use crate::services::ServiceError;
 
 /// A replica as its primary sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Replica {
     /// Its address.
     pub host: String,
