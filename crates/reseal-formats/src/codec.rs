@@ -7,7 +7,7 @@ use reseal_crypto::random::RandomPool;
 use reseal_crypto::secret::reserve_wiping;
 
 use crate::encoding::Encoding;
-use crate::format::{Format, OpenError, SealError, Shape, open_each};
+use crate::format::{Format, OpenError, SealError, Shape};
 
 /// A value that opened: where its plaintext stands in the buffer, and what to keep when it is sealed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,6 +210,7 @@ mod tests {
     use reseal_crypto::OsRandom;
 
     use super::*;
+    use crate::format::open_each;
 
     /// Keeps values as they are and says by which way they were opened.
     #[derive(Debug)]
