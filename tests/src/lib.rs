@@ -2,10 +2,12 @@
 //! what was written, and programs in other languages.
 
 pub mod command;
+pub mod env_readers;
 pub mod erring;
 pub mod mixture;
 pub mod probe;
 pub mod process;
+pub mod process_lines;
 pub mod protocol;
 pub mod python;
 pub mod random;

@@ -1,10 +1,11 @@
 //! Programs in Python that tests hold reseal against: found where the test command puts them, or a clear failure.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use crate::process_lines::ask;
 
 /// A package that a Python program imports.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ impl Package {
     /// PyCA's `cryptography`.
     pub const CRYPTOGRAPHY: Self =
         Self { import: "cryptography", pypi: "cryptography", debian: "python3-cryptography" };
+    /// The reader of `.env` files.
+    pub const DOTENV: Self = Self { import: "dotenv", pypi: "python-dotenv", debian: "python3-dotenv" };
     /// The Postgres client.
     pub const PSYCOPG: Self = Self { import: "psycopg", pypi: "psycopg[binary]", debian: "python3-psycopg" };
 }
@@ -50,22 +53,7 @@ pub fn interpreter(packages: &[Package]) -> PathBuf {
 /// If it does not run, fails, or gives another number of answers.
 pub fn answers(program: &str, packages: &[Package], questions: &[Value]) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(program);
-    let mut child = Command::new(interpreter(packages))
-        .arg(&path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-    let mut stdin = child.stdin.take().expect("it is piped");
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
-    // On a thread of its own: both pipes are smaller than what goes through them.
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().expect("the program ends");
-    writer.join().expect("the writer does not panic").expect("the program reads all questions");
-    assert!(output.status.success(), "{program} failed: {}", output.status);
-    let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-    let answers: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
-    assert_eq!(answers.len(), questions.len(), "{program} answers every question once");
-    answers
+    let mut command = Command::new(interpreter(packages));
+    command.arg(path);
+    ask(command, questions)
 }

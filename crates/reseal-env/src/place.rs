@@ -160,6 +160,9 @@ impl Place {
             Self::ListItem { separator, index } => {
                 let mut buffer = [0; 4];
                 let separator = separator.encode_utf8(&mut buffer).as_bytes();
+                if value.trim_ascii().len() != value.len() {
+                    return Err("is a list, in which blanks around an element do not belong to it");
+                }
                 if value.windows(separator.len()).any(|window| window == separator) {
                     return Err("is a list whose separator is in the new element");
                 }

@@ -73,6 +73,13 @@ fn a_part_of_the_value_changes() {
         "n,m",
         "the value of A is a list whose separator is in the new element",
     );
+    check_refused(
+        "A=a,b\n",
+        item(1),
+        &all,
+        " n",
+        "the value of A is a list, in which blanks around an element do not belong to it",
+    );
     let json = || Place::JsonPointer("/k/0".to_owned());
     check("A='{\"k\": [\"old\"]}'\n", json(), &QUOTING, "n\"", "A='{\"k\": [\"n\\\"\"]}'\n");
     check("A=x\n", Place::Template("Bearer {value}".to_owned()), &QUOTING, "n", "A='Bearer n'\n");

@@ -1,13 +1,14 @@
 """Writes readers.jsonl: what real readers read from small .env files, one file and reader a row.
 
-    generate.py PYTHON_WITH_DOTENV NODE_MODULES DOTENVY_READER > readers.jsonl
+    generate.py PYTHON_WITH_DOTENV NODE_MODULES DOTENVY_READER SYSTEMD_READER > readers.jsonl
 
-DOTENVY_READER takes one JSON string a line (a file) and answers each with a JSON object, or null where dotenvy fails.
+DOTENVY_READER and SYSTEMD_READER take one JSON string a line (a file) and answer each with a JSON object, or null where the
+reader fails; tests/python/read_systemd.py is the latter. Docker's command talks to a daemon of ours that notes what it is sent.
 Every reader runs with an empty environment. `values` is null where the reader fails.
 """
-import json, os, random, re, subprocess, sys, tempfile
+import http.server, json, os, random, re, socketserver, subprocess, sys, tempfile, threading
 
-python, node_modules, dotenvy = sys.argv[1:4]
+python, node_modules, dotenvy, systemd = sys.argv[1:5]
 
 FILES = [
     "A=1\n", "A=1", "A=\n", "A=\"\"\n", "A=''\n", "\ufeffA=1\nB=2\n", "A=1\r\nB=2\r\n", "export A=1\n", "export  A='x y'\n",
@@ -77,6 +78,56 @@ def read_bash_file(file):
     return dict(item.split("=", 1) for item in run.stdout.decode().split("\0") if item)
 
 
+class Daemon(http.server.BaseHTTPRequestHandler):
+    """As much of a Docker daemon as `docker create` needs; keeps the environment it is asked for."""
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in [("Content-Type", "application/json"), ("Content-Length", str(len(data))), ("Api-Version", "1.41")]:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Api-Version", "1.41")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self):
+        self.answer(200, {})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.environment = asked["Env"]
+        self.answer(201, {"Id": "0" * 64, "Warnings": []})
+
+    def log_message(self, *words):
+        pass
+
+    def address_string(self):
+        return "docker"
+
+
+def read_docker(files):
+    with tempfile.TemporaryDirectory() as folder:
+        socket = os.path.join(folder, "docker.sock")
+        server = socketserver.ThreadingUnixStreamServer(socket, Daemon)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        path, found = os.path.join(folder, "env"), []
+        for file in files:
+            with open(path, "w", newline="", encoding="utf-8") as out:
+                out.write(file)
+            command = ["docker", "-H", f"unix://{socket}", "create", "--env-file", path, "image"]
+            run = subprocess.run(command, capture_output=True, env={"PATH": os.environ["PATH"], "HOME": folder})
+            # A name alone is looked up outside, where there is none.
+            pairs = [pair.split("=", 1) for pair in server.environment or [] if "=" in pair] if run.returncode == 0 else None
+            found.append(pairs if pairs is None else dict(pairs))
+        return found
+
+
 def version(command, pattern=r"[0-9]+(\.[0-9]+)+"):
     return re.search(pattern, subprocess.run(command, capture_output=True, text=True, check=True).stdout).group(0)
 
@@ -87,6 +138,8 @@ readers = [
     ("node-dotenv", json.load(open(f"{node_modules}/dotenv/package.json"))["version"], read_node),
     ("shell", "bash " + version(["/bin/bash", "--version"]), read_bash),
     ("dotenvy", "0.15.7", lambda files: lines([dotenvy], files)),
+    ("docker", version(["docker", "--version"]), read_docker),
+    ("systemd", version(["systemctl", "--version"], r"\(([^)]+)\)").strip("()"), lambda files: lines([sys.executable, systemd], files)),
 ]
 for reader, number, read in readers:
     for file, values in zip(files, read(files), strict=True):

@@ -339,5 +339,5 @@ fn damage_anywhere_in_the_file_never_gives_a_wrong_value() {
         }
     }
     println!("{refused} refused, {harmless} in places that are not read");
-    assert!(refused > 50, "{refused}");
+    assert!(refused > 25, "{refused}");
 }

@@ -81,6 +81,7 @@ fn set(app: &App, args: &EnvSetArgs) -> Outcome {
     let done = match outcome {
         Edited::Changed(new) => {
             if !args.dry_run {
+                // EXPOSE: the file itself.
                 opened.target.replace(new.expose())?;
             }
             if is_added { "added" } else { "changed" }
