@@ -73,9 +73,10 @@ fn read_by_bash(files: &[String]) -> Vec<Read> {
         fs::write(folder.path().join(number.to_string()), file).expect("written");
     }
     let script = r#"
+        exec 2>>"$2"
         for ((i = 0; i < $1; i++)); do
             unset A B C
-            if . ./$i 2>>"$2" && [ ! -s "$2" ]; then
+            if . ./$i && [ ! -s "$2" ]; then
                 for name in A B C; do [ -n "${!name+x}" ] && printf '%s=%s\0' "$name" "${!name}"; done
             else
                 printf '!\0'; : >"$2"
