@@ -160,6 +160,8 @@ async fn redis_overlaps_everywhere_and_survives_crashes() {
             assert_eq!(logins(&node_of(server).1, "default", &[&old]).await, [Login::Refused], "{place:?}");
             assert_eq!(prove(&node_of(server).1, "default", NEW).await, Proof::Holds, "{place:?}");
         }
+        let follower = node_of(&pair.servers[1]).0.session(with("default", values.new)).await.unwrap();
+        assert_eq!(follower.has_primary_login(values.new).await, Ok(true), "{place:?}");
     }
 }
 
