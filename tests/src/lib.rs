@@ -4,6 +4,7 @@
 pub mod command;
 pub mod env_readers;
 pub mod erring;
+pub mod hanna;
 pub mod mixture;
 pub mod probe;
 pub mod process;
@@ -13,3 +14,4 @@ pub mod python;
 pub mod random;
 pub mod scene;
 pub mod scheme;
+pub mod stand_in;

@@ -23,6 +23,10 @@ impl Package {
     pub const DOTENV: Self = Self { import: "dotenv", pypi: "python-dotenv", debian: "python3-dotenv" };
     /// The Postgres client.
     pub const PSYCOPG: Self = Self { import: "psycopg", pypi: "psycopg[binary]", debian: "python3-psycopg" };
+    /// YAML, for compose files.
+    pub const YAML: Self = Self { import: "yaml", pypi: "PyYAML", debian: "python3-yaml" };
+    /// The Redis client.
+    pub const REDIS: Self = Self { import: "redis", pypi: "redis", debian: "python3-redis" };
 }
 
 /// The Python that has these packages: `$RESEAL_TEST_PYTHON`, the environment that the test command makes in

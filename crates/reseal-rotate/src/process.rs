@@ -243,15 +243,15 @@ impl Runner {
         match ended {
             Ok(Ok(status)) => {
                 group.release();
-                let longest = self.0.known.longest();
-                Ok(Finished { status, stdout: stdout.finish(longest), stderr: stderr.finish(longest) })
+                let known = &self.0.known;
+                Ok(Finished { status, stdout: stdout.finish(known), stderr: stderr.finish(known) })
             }
             Ok(Err(Broken::Pipe(source))) => Err(ProcessError::Pipe { program, source }),
             Ok(Err(Broken::TooMuch(limit))) => Err(ProcessError::TooMuch { program, limit }),
             Err(_) => {
                 group.end(&mut child).await;
                 let wrote = if stderr.bytes.is_empty() { stdout } else { stderr };
-                let last = self.0.known.last_lines(wrote.finish(self.0.known.longest()).expose(), 10);
+                let last = self.0.known.last_lines(wrote.finish(&self.0.known).expose(), 10);
                 Err(ProcessError::TimedOut { program, limit: call.limit, last })
             }
         }
@@ -360,18 +360,12 @@ impl Captured {
         }
     }
 
-    /// What is kept. After a cut it begins with a whole line: half a value is not recognised when it is scrubbed.
-    fn finish(mut self, longest: usize) -> SecretBytes {
+    /// What is kept; after a cut it begins with a whole line.
+    fn finish(mut self, known: &Known) -> SecretBytes {
         if let Output::Last(limit) = self.output {
             self.keep(limit);
         }
-        if self.is_cut {
-            let torn = longest.min(self.bytes.len());
-            let newline = self.bytes[torn..].iter().position(|byte| *byte == b'\n');
-            let begin = newline.map_or(self.bytes.len(), |at| torn + at + 1);
-            self.bytes.drain(..begin);
-        }
-        SecretBytes::copy_from(&self.bytes)
+        SecretBytes::copy_from(if self.is_cut { known.after_cut(&self.bytes) } else { &self.bytes })
     }
 }
 

@@ -13,6 +13,9 @@ pub const MASK: &str = "[secret]";
 /// The shortest value that is looked for: shorter ones occur in any text.
 const SHORTEST: usize = 4;
 
+/// How much of the end of a text last lines are taken from.
+const TAIL: usize = 64 << 10;
+
 /// Values that must not be shown: as they are, percent-encoded, escaped for JSON, in hex and in base64.
 ///
 /// Values of fewer than four bytes are not looked for.
@@ -72,8 +75,13 @@ impl Known {
     }
 
     /// The last `count` lines that are not empty, scrubbed; each is cut after 400 characters.
+    ///
+    /// Looks at the last 64 KiB only, and leaves out what a cut may have torn.
     pub fn last_lines(&self, bytes: &[u8], count: usize) -> Vec<String> {
-        let text = self.scrub(bytes);
+        let text = self.scrub(match bytes.len().checked_sub(TAIL) {
+            None | Some(0) => bytes,
+            Some(begin) => self.after_cut(&bytes[begin..]),
+        });
         let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
         let mut last: Vec<String> =
             lines.rev().take(count).map(|line| line.chars().take(400).collect()).collect();
@@ -81,9 +89,12 @@ impl Known {
         last
     }
 
-    /// Length in bytes of the longest spelling: what a cut through a text may tear apart.
-    pub(crate) fn longest(&self) -> usize {
-        self.spellings.first().map_or(0, SecretBytes::len)
+    /// The whole lines at the end of a text whose beginning was cut off: half a value is not recognised.
+    pub(crate) fn after_cut<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let longest = self.spellings.first().map_or(0, SecretBytes::len);
+        let torn = longest.min(bytes.len());
+        let newline = bytes[torn..].iter().position(|byte| *byte == b'\n');
+        &bytes[newline.map_or(bytes.len(), |at| torn + at + 1)..]
     }
 
     /// The length of the value that these bytes begin with.
@@ -155,6 +166,18 @@ mod tests {
     fn a_value_inside_another_does_not_leave_its_end() {
         let (short, long) = (SecretBytes::copy_from(b"pass"), SecretBytes::copy_from(b"pass-word"));
         assert_eq!(Known::new([&short, &long]).scrub(b"pass-word pass"), "[secret] [secret]");
+    }
+
+    #[test]
+    fn the_last_lines_of_a_long_text() {
+        let value = SecretBytes::copy_from(b"two-lines\nof-one-value");
+        let known = Known::new([&value]);
+        for padding in 0..30 {
+            let text = format!("two-lines\nof-one-value\n{}\nlast\n", "\n".repeat(TAIL - 30 + padding));
+            let lines = known.last_lines(text.as_bytes(), 9);
+            assert_eq!(lines.last().map(String::as_str), Some("last"));
+            assert!(!lines.concat().contains("value"), "{padding}: {lines:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
-use reseal_crypto::secret::reserve_wiping;
+use reseal_crypto::secret::{SecretBytes, reserve_wiping};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{LogCheck, Seen};
@@ -24,12 +25,12 @@ pub(super) const LIVE: Duration = Duration::from_secs(10);
 const LINE_MAX: usize = 64 << 10;
 
 /// How often a pattern occurs when nothing is changed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Usual {
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Usual {
     /// Lines that match.
-    pub lines: u64,
+    pub(super) lines: u64,
     /// Within this time.
-    pub within: Duration,
+    pub(super) within: Duration,
 }
 
 impl Usual {
@@ -37,7 +38,7 @@ impl Usual {
     ///
     /// Where there were none, none. Else as many as before and three standard deviations of a count, since a steady
     /// stream of lines never gives the same count twice.
-    pub fn allowed(&self, during: Duration) -> u64 {
+    pub(super) fn allowed(&self, during: Duration) -> u64 {
         if self.lines == 0 {
             return 0;
         }
@@ -59,27 +60,30 @@ impl LogCheck {
     }
 
     /// The verdict, if more lines cannot change it.
-    pub(super) fn early(&self, found: &Found, allowed: u64) -> Option<Seen> {
+    pub(super) fn early(&self, found: &Found, allowed: u64, known: &Known) -> Option<Seen> {
         match self.expect {
-            LogExpect::Absent if found.lines > 0 => Some(self.seen(false, found, allowed)),
-            LogExpect::Present if found.lines > 0 => Some(self.seen(true, found, allowed)),
-            LogExpect::NoMoreThanBefore if found.lines > allowed => Some(self.seen(false, found, allowed)),
+            LogExpect::Absent if found.lines > 0 => Some(self.seen(false, found, allowed, known)),
+            LogExpect::Present if found.lines > 0 => Some(self.seen(true, found, allowed, known)),
+            LogExpect::NoMoreThanBefore if found.lines > allowed => {
+                Some(self.seen(false, found, allowed, known))
+            }
             _ => None,
         }
     }
 
     /// The verdict when the time is over.
-    pub(super) fn late(&self, found: &Found, allowed: u64) -> Seen {
+    pub(super) fn late(&self, found: &Found, allowed: u64, known: &Known) -> Seen {
         let passed = self.expect != LogExpect::Present;
-        self.early(found, allowed).unwrap_or_else(|| self.seen(passed, found, allowed))
+        self.early(found, allowed, known).unwrap_or_else(|| self.seen(passed, found, allowed, known))
     }
 
-    fn seen(&self, passed: bool, found: &Found, allowed: u64) -> Seen {
+    fn seen(&self, passed: bool, found: &Found, allowed: u64, known: &Known) -> Seen {
         let bound = match self.expect {
             LogExpect::NoMoreThanBefore => format!(" (up to {allowed} are no more than before)"),
             _ => String::new(),
         };
-        let last = found.last.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
+        let last = found.last.as_ref().and_then(|line| known.last_lines(line.expose(), 1).pop());
+        let last = last.map(|line| format!(": {line}")).unwrap_or_default();
         Seen { check: self.title(), passed, saw: format!("{} matching lines{bound}{last}", found.lines) }
     }
 }
@@ -88,18 +92,15 @@ impl LogCheck {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) lines: u64,
-    /// The last line that matched, scrubbed.
-    last: Option<String>,
+    /// The last line that matched.
+    last: Option<SecretBytes>,
 }
 
 impl Found {
-    pub(super) fn add(&mut self, check: &LogCheck, lines: &[u8], known: &Known) {
-        for line in lines.split(|byte| *byte == b'\n') {
-            if check.pattern.is_match(line) {
-                self.lines += 1;
-                self.last = known.last_lines(line, 1).pop();
-            }
-        }
+    pub(super) fn add(&mut self, check: &LogCheck, lines: &[u8]) {
+        let matching = || lines.split(|byte| *byte == b'\n').filter(|line| check.pattern.is_match(line));
+        self.lines += matching().count() as u64;
+        self.last = matching().next_back().map(SecretBytes::copy_from).or(self.last.take());
     }
 }
 
@@ -298,9 +299,9 @@ mod tests {
             (LogExpect::NoMoreThanBefore, "bad\nbad\nbad\n", Some(false), false),
         ] {
             let (check, mut found) = (check("bad", expect, 1), Found::default());
-            found.add(&check, text.as_bytes(), &known);
-            assert_eq!(check.early(&found, 2).map(|seen| seen.passed), early, "{expect:?} {text:?}");
-            assert_eq!(check.late(&found, 2).passed, late, "{expect:?} {text:?}");
+            found.add(&check, text.as_bytes());
+            assert_eq!(check.early(&found, 2, &known).map(|seen| seen.passed), early, "{expect:?} {text:?}");
+            assert_eq!(check.late(&found, 2, &known).passed, late, "{expect:?} {text:?}");
         }
     }
 }

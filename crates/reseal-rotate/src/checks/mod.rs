@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::bytes::Regex;
+use serde::{Deserialize, Serialize};
 
 pub use attempt::Checker;
-pub use log::Usual;
 pub use signed::{Keys, Reply, SignedRequest};
 pub use window::{Baseline, Report, Window};
 
@@ -86,7 +86,7 @@ struct LogCheck {
 }
 
 /// What one check saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The check, as it is named to people.
     pub check: String,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::log::{Follow, Found, LIVE, Usual, usual_of_file};
@@ -35,8 +36,8 @@ impl Window {
     }
 }
 
-/// What checks saw before a change.
-#[derive(Debug, Clone, Default)]
+/// What checks saw before a change; can be written down, for a rotation that goes on after a crash.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Baseline {
     /// One for each check.
     pub seen: Vec<Seen>,
@@ -211,14 +212,14 @@ impl Checker {
         loop {
             let is_over = begin.elapsed() >= log.during;
             match follow.lines() {
-                Ok(lines) => found.add(log, &lines, self.runner.known()),
+                Ok(lines) => found.add(log, &lines),
                 Err(error) => return unreadable(log, &error.to_string()),
             }
-            if let Some(seen) = log.early(&found, allowed) {
+            if let Some(seen) = log.early(&found, allowed, self.runner.known()) {
                 return seen;
             }
             if is_over {
-                return log.late(&found, allowed);
+                return log.late(&found, allowed, self.runner.known());
             }
             sleep(window.every.min(log.during)).await;
         }
@@ -243,15 +244,15 @@ impl Checker {
             let is_over = begin.elapsed() >= log.during;
             let mut found = Found::default();
             match app.logs(since).await {
-                Ok(Some(lines)) => found.add(log, lines.expose(), self.runner.known()),
+                Ok(Some(lines)) => found.add(log, lines.expose()),
                 Ok(None) => return unreadable(log, NO_LOG),
                 Err(error) => return unreadable(log, &error.to_string()),
             }
-            if let Some(seen) = log.early(&found, allowed) {
+            if let Some(seen) = log.early(&found, allowed, self.runner.known()) {
                 return seen;
             }
             if is_over {
-                return log.late(&found, allowed);
+                return log.late(&found, allowed, self.runner.known());
             }
             sleep(ASK_EVERY.min(log.during)).await;
         }
@@ -282,7 +283,7 @@ impl Checker {
         let within = log.during.min(LIVE);
         sleep(within).await;
         let mut found = Found::default();
-        found.add(log, &follow.lines()?, self.runner.known());
+        found.add(log, &follow.lines()?);
         Ok(Usual { lines: found.lines, within })
     }
 
@@ -294,7 +295,7 @@ impl Checker {
         let from = if app.way() == BringOver::Reload { oldest } else { since.max(oldest) };
         let lines = app.logs(from).await.map_err(|error| error.to_string())?.ok_or(NO_LOG)?;
         let mut found = Found::default();
-        found.add(log, lines.expose(), self.runner.known());
+        found.add(log, lines.expose());
         let within = now.duration_since(from).unwrap_or_default().max(Duration::from_secs(1));
         Ok(Usual { lines: found.lines, within })
     }
