@@ -12,6 +12,7 @@ use crate::audit::Event;
 use crate::error::{Thing, VaultError};
 use crate::model::VALUE_MAX;
 use crate::record::{Keys, RecordId, RecordKind};
+use crate::store::{Change, View};
 use crate::vault::Vault;
 
 /// The kind of the records that hold column ids.
@@ -39,14 +40,8 @@ impl Vault {
         bytes: &SecretBytes,
         event: Event,
     ) -> Result<(), VaultError> {
-        if bytes.len() > VALUE_MAX {
-            return Err(VaultError::refused("a journal record has at most 16 MiB"));
-        }
         self.change(|change| {
-            let header = Canonical::default().text(kind).text(id);
-            // EXPOSE: sealed at once.
-            let plaintext = Zeroizing::new([header.as_bytes(), bytes.expose()].concat());
-            change.put(RecordKind::Journal, record_id(change.keys(), kind, id), &plaintext)?;
+            write(change, kind, id, bytes)?;
             Ok(((), event))
         })
     }
@@ -57,11 +52,7 @@ impl Vault {
     ///
     /// [`VaultError::Tampered`].
     pub fn journal_get(&mut self, kind: &str, id: &str) -> Result<Option<SecretBytes>, VaultError> {
-        let mut view = self.view()?;
-        let Some(plaintext) = view.get(RecordKind::Journal, record_id(view.keys, kind, id))? else {
-            return Ok(None);
-        };
-        Ok(Some(parse(&plaintext)?.1.bytes))
+        read(&mut self.view()?, kind, id)
     }
 
     /// Every record of a kind, in the order of their ids.
@@ -88,8 +79,7 @@ impl Vault {
     /// [`VaultError::NotFound`]; [`VaultError::Busy`], [`VaultError::Tampered`].
     pub fn journal_remove(&mut self, kind: &str, id: &str, event: Event) -> Result<(), VaultError> {
         self.change(|change| {
-            let record = record_id(change.keys(), kind, id);
-            if !change.remove(RecordKind::Journal, record)? {
+            if !remove(change, kind, id)? {
                 return Err(VaultError::not_found(Thing::JournalRecord, format!("{kind} {id}")));
             }
             Ok(((), event))
@@ -120,6 +110,33 @@ impl Vault {
             Ok((ColumnId(id), event))
         })
     }
+}
+
+pub(crate) fn write(
+    change: &mut Change<'_>,
+    kind: &str,
+    id: &str,
+    bytes: &SecretBytes,
+) -> Result<(), VaultError> {
+    if bytes.len() > VALUE_MAX {
+        return Err(VaultError::refused("a journal record has at most 16 MiB"));
+    }
+    let header = Canonical::default().text(kind).text(id);
+    // EXPOSE: sealed at once.
+    let plaintext = Zeroizing::new([header.as_bytes(), bytes.expose()].concat());
+    change.put(RecordKind::Journal, record_id(change.keys(), kind, id), &plaintext)
+}
+
+pub(crate) fn read(view: &mut View<'_>, kind: &str, id: &str) -> Result<Option<SecretBytes>, VaultError> {
+    let Some(plaintext) = view.get(RecordKind::Journal, record_id(view.keys, kind, id))? else {
+        return Ok(None);
+    };
+    Ok(Some(parse(&plaintext)?.1.bytes))
+}
+
+pub(crate) fn remove(change: &mut Change<'_>, kind: &str, id: &str) -> Result<bool, VaultError> {
+    let record = record_id(change.keys(), kind, id);
+    change.remove(RecordKind::Journal, record)
 }
 
 fn record_id(keys: &Keys, kind: &str, id: &str) -> RecordId {

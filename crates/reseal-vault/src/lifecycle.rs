@@ -8,6 +8,7 @@
 //! A destroyed version loses its data key and its value for good; its number, dates and public commitment stay.
 
 use crate::audit::Event;
+use crate::clock::Timestamp;
 use crate::error::{Thing, VaultError};
 use crate::model::{Attributes, SecretKind, VersionSelector, VersionState};
 use crate::name::SecretName;
@@ -25,22 +26,7 @@ impl Vault {
     /// [`VaultError::NotFound`] if the version is not there or destroyed.
     pub fn revert(&mut self, name: &SecretName, to: u64) -> Result<u64, VaultError> {
         let now = self.now();
-        self.change(|change| {
-            let mut secret = change.view.live_secret(name)?;
-            let old = change.view.version(&secret, to)?;
-            let value = change.view.value(&secret, &old)?;
-            let draft = VersionDraft {
-                kind: old.kind,
-                changed: old.changed,
-                expires: old.expires,
-                commitment: old.commitment(),
-                pending: false,
-            };
-            let number = append_version(change, &mut secret, draft, &value, now)?;
-            let event =
-                Event::done("revert").of(name).version(number).detail(format!("copy of version {to}"));
-            Ok((number, event))
-        })
+        self.change(|change| revert(change, name, to, now))
     }
 
     /// Makes the pending version the current one, and the current one the previous; returns its number.
@@ -49,13 +35,7 @@ impl Vault {
     ///
     /// [`VaultError::NotFound`] if nothing is pending.
     pub fn promote(&mut self, name: &SecretName) -> Result<u64, VaultError> {
-        self.change(|change| {
-            let mut secret = change.view.live_secret(name)?;
-            let number = select(&secret, VersionSelector::Label(crate::Label::Pending))?;
-            secret.labels.advance(number);
-            change.put_secret(&secret)?;
-            Ok((number, Event::done("promote").of(name).version(number)))
-        })
+        self.change(|change| promote(change, name))
     }
 
     /// Takes the pending label away; the version stays, in case a service already has its value. Returns its number.
@@ -64,13 +44,7 @@ impl Vault {
     ///
     /// [`VaultError::NotFound`] if nothing is pending.
     pub fn discard_pending(&mut self, name: &SecretName) -> Result<u64, VaultError> {
-        self.change(|change| {
-            let mut secret = change.view.live_secret(name)?;
-            let number = select(&secret, VersionSelector::Label(crate::Label::Pending))?;
-            secret.labels.pending = None;
-            change.put_secret(&secret)?;
-            Ok((number, Event::done("discard pending").of(name).version(number)))
-        })
+        self.change(|change| discard_pending(change, name))
     }
 
     /// Hides a secret until it is undeleted; nothing is lost.
@@ -110,17 +84,7 @@ impl Vault {
     ///
     /// [`VaultError::Refused`] while it is current or pending, or if it is destroyed.
     pub fn retire(&mut self, name: &SecretName, number: u64) -> Result<(), VaultError> {
-        self.change(|change| {
-            let secret = change.view.live_secret(name)?;
-            let mut version = change.view.version(&secret, number)?;
-            refuse_in_use(&secret, number)?;
-            if version.state == VersionState::Destroyed {
-                return Err(VaultError::refused(format!("{name} version {number} is destroyed")));
-            }
-            version.state = VersionState::Retired;
-            change.put_version(&secret, &version)?;
-            Ok(((), Event::done("retire").of(name).version(number)))
-        })
+        self.change(|change| Ok(((), retire(change, name, number)?)))
     }
 
     /// Destroys a version: its data key and value are gone when this returns, except from older copies of the file.
@@ -194,6 +158,57 @@ impl Vault {
             Ok(((), Event::done("describe").of(name)))
         })
     }
+}
+
+pub(crate) fn revert(
+    change: &mut Change<'_>,
+    name: &SecretName,
+    to: u64,
+    now: Timestamp,
+) -> Result<(u64, Event), VaultError> {
+    let mut secret = change.view.live_secret(name)?;
+    let old = change.view.version(&secret, to)?;
+    let value = change.view.value(&secret, &old)?;
+    let draft = VersionDraft {
+        kind: old.kind,
+        changed: old.changed,
+        expires: old.expires,
+        commitment: old.commitment(),
+        pending: false,
+    };
+    let number = append_version(change, &mut secret, draft, &value, now)?;
+    Ok((number, Event::done("revert").of(name).version(number).detail(format!("copy of version {to}"))))
+}
+
+pub(crate) fn promote(change: &mut Change<'_>, name: &SecretName) -> Result<(u64, Event), VaultError> {
+    let mut secret = change.view.live_secret(name)?;
+    let number = select(&secret, VersionSelector::Label(crate::Label::Pending))?;
+    secret.labels.advance(number);
+    change.put_secret(&secret)?;
+    Ok((number, Event::done("promote").of(name).version(number)))
+}
+
+pub(crate) fn discard_pending(
+    change: &mut Change<'_>,
+    name: &SecretName,
+) -> Result<(u64, Event), VaultError> {
+    let mut secret = change.view.live_secret(name)?;
+    let number = select(&secret, VersionSelector::Label(crate::Label::Pending))?;
+    secret.labels.pending = None;
+    change.put_secret(&secret)?;
+    Ok((number, Event::done("discard pending").of(name).version(number)))
+}
+
+pub(crate) fn retire(change: &mut Change<'_>, name: &SecretName, number: u64) -> Result<Event, VaultError> {
+    let secret = change.view.live_secret(name)?;
+    let mut version = change.view.version(&secret, number)?;
+    refuse_in_use(&secret, number)?;
+    if version.state == VersionState::Destroyed {
+        return Err(VaultError::refused(format!("{name} version {number} is destroyed")));
+    }
+    version.state = VersionState::Retired;
+    change.put_version(&secret, &version)?;
+    Ok(Event::done("retire").of(name).version(number))
 }
 
 fn refuse_in_use(secret: &SecretRecord, number: u64) -> Result<(), VaultError> {

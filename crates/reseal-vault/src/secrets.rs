@@ -154,7 +154,7 @@ impl Vault {
     }
 }
 
-fn put(
+pub(crate) fn put(
     change: &mut Change<'_>,
     name: &SecretName,
     new: NewVersion,

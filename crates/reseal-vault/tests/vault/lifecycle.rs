@@ -192,3 +192,46 @@ fn a_column_has_one_id_for_ever() {
     assert_eq!(home.open().column_id("main", "public.users", "ssn").expect("kept"), id);
     assert_ne!(home.open().column_id("main", "public.users", "email").expect("drawn"), id);
 }
+
+#[test]
+fn a_batch_is_durable_as_a_whole_or_not_at_all() {
+    let home = Home::with_vault();
+    let mut vault = home.open();
+    let key = name("crm/key");
+    vault.put(&key, password("one")).expect("stored");
+    let entries = |vault: &mut Vault| vault.audit_log(None, None).expect("a log").len();
+    let before = entries(&mut vault);
+
+    let given_up: Result<(), VaultError> = vault.batch(|batch| {
+        batch.put(&key, NewVersion { pending: true, ..password("two") })?;
+        batch.journal_put("plan", "key", &bytes("for two"))?;
+        batch.discard_pending(&name("nobody"))?;
+        Ok(((), Event::done("never")))
+    });
+    assert_eq!(kind(given_up), Err(ErrorKind::NotFound));
+    assert_eq!(vault.show(&key).expect("shown").labels.pending, None);
+    assert_eq!(vault.journal_get("plan", "key").expect("read"), None);
+    assert_eq!(entries(&mut vault), before);
+
+    let number = vault.batch(|batch| {
+        let number = batch.put(&key, NewVersion { pending: true, ..password("two") })?;
+        batch.journal_put("plan", "key", &bytes("for two"))?;
+        Ok::<_, VaultError>((number, Event::intent("rotate").of(&key).version(number)))
+    });
+    assert_eq!(number.expect("committed"), 2);
+    drop(vault);
+    let mut vault = home.open();
+    assert_eq!(vault.show(&key).expect("shown").labels.pending, Some(2));
+    assert_eq!(vault.journal_get("plan", "key").expect("read"), Some(bytes("for two")));
+    assert_eq!(entries(&mut vault), before + 2);
+
+    let moved = vault.batch(|batch| {
+        batch.promote(&key)?;
+        batch.retire(&key, 1)?;
+        assert!(batch.journal_remove("plan", "key")?);
+        Ok::<_, VaultError>((batch.labels(&key)?.current, Event::done("rotate")))
+    });
+    assert_eq!(moved.expect("committed"), Some(2));
+    let old = vault.version(&key, VersionSelector::Number(1)).expect("there");
+    assert_eq!(old.state, VersionState::Retired);
+}
