@@ -1,5 +1,7 @@
 //! What can stop a rotation.
 
+use std::path::PathBuf;
+
 use reseal_crypto::keyring::HandleClash;
 use reseal_crypto::random::RandomError;
 use reseal_engine::EngineError;
@@ -10,6 +12,7 @@ use crate::checks::CheckError;
 use crate::http::HttpError;
 use crate::plan::PlanError;
 use crate::process::ProcessError;
+use crate::rotation::{Rotation, State, StepError};
 use crate::services::ServiceError;
 
 /// What kind of failure this is: what an exit code is made of.
@@ -28,6 +31,12 @@ pub enum ErrorKind {
     Conflict,
     /// What was stored is not what was written.
     Damaged,
+    /// Neither forward nor back without a person.
+    NeedsAttention,
+    /// Another process is at it.
+    Busy,
+    /// A signal stopped it; the state is kept.
+    Interrupted,
 }
 
 /// What can stop a rotation. Messages name secrets, columns and files, never values.
@@ -58,6 +67,9 @@ pub enum RotateError {
     /// A check of the plan makes no sense.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The world of a rotation cannot be reached at all.
+    #[error(transparent)]
+    Step(#[from] StepError),
     /// There was no answer to a request.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -143,6 +155,109 @@ pub enum RotateError {
         /// Why not.
         reason: &'static str,
     },
+    /// The plan has no secret of this name.
+    #[error("the plan has no secret `{name}`")]
+    UnknownSecret {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// There is no value to rotate away from.
+    #[error("the vault holds no current version of `{secret}`")]
+    NoCurrentValue {
+        /// The secret.
+        secret: String,
+    },
+    /// The value comes from a person, and none came.
+    #[error("a new value of `{secret}` has to be brought")]
+    NoValue {
+        /// The secret.
+        secret: String,
+        /// How a person gets one.
+        how: Option<String>,
+    },
+    /// The new value is none that may be used.
+    #[error("`{secret}`: {why}")]
+    BadValue {
+        /// The secret.
+        secret: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The plan asks for something that this version does not rotate, and that may not be left out silently.
+    #[error("`{secret}` asks for {what}, which this version does not rotate")]
+    NotRotated {
+        /// The secret.
+        secret: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// The last rotation of the secret is not over.
+    #[error("the last rotation of `{secret}` is not over: {state}")]
+    Open {
+        /// The secret, by its name in the plan.
+        secret: String,
+        /// Where it stands.
+        state: String,
+        /// What to do about it.
+        next: &'static str,
+        /// Whether a person is needed.
+        is_parked: bool,
+    },
+    /// A rehearsal found what would stand in the way; nothing was changed.
+    #[error("`{secret}`: {step}: {why}")]
+    Rehearsal {
+        /// The secret.
+        secret: String,
+        /// The step.
+        step: String,
+        /// What stands in its way.
+        why: String,
+    },
+    /// There is no rotation to do this with.
+    #[error("`{secret}` has no rotation to {what}")]
+    NoRotation {
+        /// The secret.
+        secret: String,
+        /// What was to be done.
+        what: &'static str,
+    },
+    /// The old value has ended, or came back already.
+    #[error("the last rotation of `{secret}` cannot be rolled back any more")]
+    NothingToRollBack {
+        /// The secret.
+        secret: String,
+    },
+    /// There are not two values.
+    #[error("`{secret}` has no old value that still works")]
+    NothingToRetire {
+        /// The secret.
+        secret: String,
+    },
+    /// Another process went on with the rotation.
+    #[error("another process changed the rotation of `{secret}` meanwhile")]
+    Overtaken {
+        /// The secret.
+        secret: String,
+    },
+    /// Another process drives rotations of this vault.
+    #[error("another process rotates secrets of this vault")]
+    Driven,
+    /// A signal stopped it between two steps.
+    #[error("the rotation of `{secret}` was interrupted; its state is kept")]
+    Interrupted {
+        /// The secret.
+        secret: String,
+    },
+    /// A file or directory beside the plan or the vault cannot be used.
+    #[error("cannot use {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The vault's record of a run cannot be read by this version.
     #[error("the vault's record of run {run} cannot be read")]
     Record {
@@ -152,6 +267,17 @@ pub enum RotateError {
 }
 
 impl RotateError {
+    /// That the last rotation of a secret is not over.
+    pub(crate) fn open(rotation: &Rotation) -> Self {
+        let (state, next) = match (&rotation.attention, rotation.state) {
+            (Some(why), _) => (format!("it needs attention: {why}"), "rotate resume"),
+            (None, State::Overlap) => ("the old value still works".to_owned(), "rotate retire"),
+            (None, state) => (state.name().to_owned(), "rotate resume"),
+        };
+        let is_parked = rotation.attention.is_some();
+        Self::Open { secret: rotation.name.clone(), state, next, is_parked }
+    }
+
     /// What kind of failure this is; `None` where the vault's or the engine's own error says it.
     pub fn kind(&self) -> Option<ErrorKind> {
         let kind = match self {
@@ -166,9 +292,25 @@ impl RotateError {
             | Self::NoSecondCopy { .. }
             | Self::NotDone { .. }
             | Self::Keys(_) => ErrorKind::Refused,
-            Self::Unfinished { .. } => ErrorKind::Conflict,
+            Self::Unfinished { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::UnknownSecret { .. } | Self::NoCurrentValue { .. } | Self::NoRotation { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Open { is_parked: true, .. } => ErrorKind::NeedsAttention,
+            Self::NoValue { .. }
+            | Self::BadValue { .. }
+            | Self::NotRotated { .. }
+            | Self::Open { .. }
+            | Self::Rehearsal { .. }
+            | Self::NothingToRollBack { .. }
+            | Self::NothingToRetire { .. } => ErrorKind::Refused,
+            Self::Driven => ErrorKind::Busy,
+            Self::Interrupted { .. } => ErrorKind::Interrupted,
+            Self::Directory { .. } => ErrorKind::Failed,
             Self::Record { .. } => ErrorKind::Damaged,
-            Self::Random(_) | Self::Process(_) | Self::App(_) | Self::Http(_) => ErrorKind::Failed,
+            Self::Random(_) | Self::Process(_) | Self::App(_) | Self::Step(_) | Self::Http(_) => {
+                ErrorKind::Failed
+            }
         };
         Some(kind)
     }
@@ -196,6 +338,21 @@ impl RotateError {
             Self::NoSecondCopy { .. } => {
                 "make a backup on another disk with `reseal backup create FILE`, or waive it with --no-backup REASON"
                     .into()
+            }
+            Self::UnknownSecret { known, .. } if known.is_empty() => {
+                "the plan has no [secrets.\"NAME\"] yet".into()
+            }
+            Self::UnknownSecret { known, .. } => format!("the plan has: {}", known.join(", ")),
+            Self::NoCurrentValue { secret } => {
+                format!("store the value that is in use now: `reseal put {secret}`")
+            }
+            Self::NoValue { how: Some(how), .. } => how.clone(),
+            Self::NoValue { .. } => "give it by prompt, `--value -`, --value-file or --value-fd".into(),
+            Self::Open { secret, next: next @ "rotate retire", .. } => {
+                format!("end the old value first: `reseal {next} {secret}`")
+            }
+            Self::Open { secret, next, .. } => {
+                format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
             }
             Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
             Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),

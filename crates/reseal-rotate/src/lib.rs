@@ -1,9 +1,9 @@
-//! The plan file of reseal, and what joins the vault and the engine.
+//! The plan file of reseal, and what joins the vault with the world: columns through the engine, credentials through
+//! services, files and applications.
 //!
 //! ```text
-//! reseal.toml --> plan --+
-//!                        +--> columns: freeze the run in the vault, drive the engine, prove, move the labels
-//! vault ---------- keys -+
+//! reseal.toml --> plan --+--> columns: freeze the run in the vault, drive the engine, prove, move the labels
+//! vault ------ versions -+--> rotation: freeze the steps in the vault, set, test, write, bring over, check, retire
 //! ```
 //!
 //! What a rotation does outside the vault: [`apps`] brings over what reads values, [`services`] changes
@@ -13,10 +13,12 @@
 pub mod apps;
 pub mod checks;
 pub mod columns;
+pub mod destinations;
 mod error;
 pub mod http;
 pub mod plan;
 pub mod process;
+pub mod rotation;
 pub mod scrub;
 pub mod services;
 mod url;

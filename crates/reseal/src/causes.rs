@@ -139,6 +139,9 @@ fn rotate_exit(kind: RotateKind) -> Exit {
         RotateKind::Refused => Exit::Refused,
         RotateKind::Conflict => Exit::Conflict,
         RotateKind::Damaged => Exit::Damaged,
+        RotateKind::NeedsAttention => Exit::NeedsAttention,
+        RotateKind::Busy => Exit::Busy,
+        RotateKind::Interrupted => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     Conflict = 7,
     /// Refused before any change.
     Refused = 8,
+    /// Failed, and everything is back as it was.
+    RolledBack = 9,
     /// Something needs a person.
     NeedsAttention = 10,
     /// Done, but some values were quarantined or did not open.
@@ -38,7 +40,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of its number.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -48,6 +50,7 @@ impl Exit {
         Self::Damaged,
         Self::Conflict,
         Self::Refused,
+        Self::RolledBack,
         Self::NeedsAttention,
         Self::Quarantined,
         Self::NotHeld,
@@ -85,6 +88,7 @@ impl Exit {
             Self::Damaged => "damaged",
             Self::Conflict => "conflict",
             Self::Refused => "refused",
+            Self::RolledBack => "rolled-back",
             Self::NeedsAttention => "needs-attention",
             Self::Quarantined => "quarantined",
             Self::NotHeld => "not-held",
@@ -105,6 +109,7 @@ impl Exit {
             Self::Damaged => "damaged, tampered with or rolled back",
             Self::Conflict => "conflict: a compare-and-set found another state",
             Self::Refused => "refused before any change",
+            Self::RolledBack => "failed and rolled back: everything is as it was",
             Self::NeedsAttention => "needs attention: neither forward nor back without a person",
             Self::Quarantined => "some values were quarantined or did not open",
             Self::NotHeld => "a target does not hold the current value",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use reseal_formats::FormatSpec;
 use reseal_rotate::columns::records;
 use reseal_rotate::plan::Plan;
+use reseal_rotate::rotation::{State, latest};
 use reseal_vault::{ErrorKind, SecretName, Vault};
 
 use crate::app::App;
@@ -106,11 +107,11 @@ impl App {
     }
 }
 
-/// Refuses to touch a version that an unfinished run reads or writes under.
+/// Refuses to touch a version that an unfinished run reads or writes under, or that a rotation is between.
 ///
 /// # Errors
 ///
-/// There is such a run.
+/// There is such a run or rotation.
 pub(crate) fn guard_run(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
     let runs = records(vault)?;
     let under = runs.iter().find(|run| {
@@ -119,12 +120,28 @@ pub(crate) fn guard_run(vault: &mut Vault, name: &SecretName, version: u64) -> O
                 .keys()
                 .is_some_and(|(secret, old, new)| secret == name.as_str() && [old, new].contains(&version))
     });
-    let Some(run) = under else { return Ok(()) };
+    let Some(run) = under else { return guard_rotation(vault, name, version) };
     let refusal = format!("a {} of columns `{}` needs `{name}` version {version}", run.kind(), run.columns);
     Err(Failure::new(Exit::Refused, refusal).because(["it is not finished".to_owned()]).hint(format!(
         "finish it with `reseal reencrypt resume {0}`, or take it back with `reseal reencrypt rollback {0}`",
         run.columns
     )))
+}
+
+fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
+    let last = latest(vault, name.as_str())?;
+    let Some(open) = last.filter(|last| last.is_open() && [last.from, last.to].contains(&version)) else {
+        return Ok(());
+    };
+    let refusal = format!("a rotation of `{name}` needs its version {version}");
+    let next = match open.state {
+        State::Overlap => format!("end the old value first with `reseal rotate retire {}`", open.name),
+        _ => format!(
+            "finish it with `reseal rotate resume {0}`, or take it back with `reseal rotate rollback {0}`",
+            open.name
+        ),
+    };
+    Err(Failure::new(Exit::Refused, refusal).because(["it is not over".to_owned()]).hint(next))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

@@ -7,8 +7,10 @@ mod error;
 mod password;
 mod people;
 mod places;
+mod refusals;
 mod secrets;
 mod servers;
+mod spot;
 mod trust;
 mod values;
 
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::error::RotateError;
+
 pub use columns::{Columns, Limits};
 pub use error::PlanError;
 pub use password::holds_password;
@@ -25,6 +29,7 @@ pub use people::{Evidence, Incident, Lock, MailServer, Notify, Occasion, Recipie
 pub use places::{App, BringOver, Check, Command, Compose, Expect, Holds, LogExpect, Place, PlainFile};
 pub use secrets::{Generate, Keep, Per, Secret, Strategy};
 pub use servers::{Admin, Kind, ProviderApp, Reach, Server, Tls};
+pub use spot::Spot;
 pub use values::{Environment, InFile, Interval, Login, Looked, Span, Unreadable};
 
 /// The name that is looked for.
@@ -146,6 +151,20 @@ impl Plan {
         format!("{}{name}", self.file.prefix)
     }
 
+    /// A secret by the name that the plan gives it, with what `[defaults]` says where it says nothing itself.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::UnknownSecret`].
+    pub fn secret(&self, name: &str) -> Result<Secret, RotateError> {
+        let Some(secret) = self.file.secrets.get(name) else {
+            let known = self.file.secrets.keys().cloned().collect();
+            return Err(RotateError::UnknownSecret { name: name.to_owned(), known });
+        };
+        let secret = secret.get_ref();
+        Ok(self.file.defaults.as_ref().map_or_else(|| secret.clone(), |defaults| secret.over(defaults)))
+    }
+
     /// A server by the name that the plan gives it.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.file.servers.get(name).map(Spanned::get_ref)
@@ -180,6 +199,7 @@ impl PlanFile {
         for (name, columns) in &self.columns {
             columns.get_ref().check(name, columns.span(), self)?;
         }
+        self.check_together()?;
         self.evidence.iter().try_for_each(|evidence| evidence.get_ref().check(evidence.span()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::PlanFile;
 use super::error::Finding;
@@ -10,7 +10,7 @@ use super::places::{Check, Command, Place};
 use super::values::{Interval, Span};
 
 /// How a secret is changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// One value, replaced.
@@ -130,6 +130,50 @@ pub struct Keep {
 }
 
 impl Secret {
+    /// This secret, with the fields of `defaults` where it has none of its own.
+    pub(super) fn over(&self, defaults: &Self) -> Self {
+        let list = |own: &Vec<_>, usual: &Vec<_>| if own.is_empty() { usual.clone() } else { own.clone() };
+        let checks = if self.check.is_empty() { &defaults.check } else { &self.check };
+        let places = if self.write.is_empty() { &defaults.write } else { &self.write };
+        macro_rules! with_defaults {
+            ($($field:ident),*) => {
+                Self {
+                    $($field: self.$field.clone().or_else(|| defaults.$field.clone()),)*
+                    write: places.clone(),
+                    check: checks.clone(),
+                    before: list(&self.before, &defaults.before),
+                    after: list(&self.after, &defaults.after),
+                }
+            };
+        }
+        with_defaults!(
+            server,
+            user,
+            strategy,
+            per,
+            users,
+            owner_role,
+            generate,
+            min,
+            every,
+            warn,
+            offset,
+            window,
+            overlap,
+            valid_until,
+            order,
+            keep,
+            env,
+            purpose,
+            impact,
+            risk,
+            owner,
+            how,
+            console,
+            record_as
+        )
+    }
+
     pub(super) fn check(&self, name: &str, span: Range<usize>, plan: &PlanFile) -> Result<(), Finding> {
         if self.strategy.is_none()
             && plan.defaults.as_ref().is_none_or(|defaults| defaults.strategy.is_none())

@@ -119,6 +119,15 @@ pub struct ProviderApp {
 }
 
 impl Server {
+    /// The role that a URL of this server names, else the one that its kind has by itself.
+    pub fn user_of(&self, url: &str) -> String {
+        let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let authority = authority.split(['/', '?']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map(|(user, _)| user.split(':').next().unwrap_or_default());
+        let usual = if self.kind == Kind::Redis { "default" } else { "postgres" };
+        user.filter(|user| !user.is_empty()).unwrap_or(usual).to_owned()
+    }
+
     pub(super) fn check(&self, name: &str, span: Range<usize>) -> Result<(), Finding> {
         let urls = self.url.iter().chain(self.nodes.iter().flat_map(BTreeMap::values));
         // Some servers are written without a scheme.

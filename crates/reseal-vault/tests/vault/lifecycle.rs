@@ -3,8 +3,8 @@
 use reseal_crypto::random::SeededRandom;
 use reseal_crypto::{ColumnKey, SecretBytes};
 use reseal_vault::{
-    Attributes, ErrorKind, Event, Label, NamePattern, NewVersion, SecretKind, Timestamp, VersionSelector,
-    VersionState,
+    Attributes, ErrorKind, Event, Label, NamePattern, NewVersion, SecretKind, Timestamp, Vault, VaultError,
+    VersionSelector, VersionState,
 };
 
 use crate::support::{Home, bytes, kind, name, password};

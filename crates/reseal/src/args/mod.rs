@@ -3,6 +3,7 @@
 mod env;
 mod global;
 mod reencrypt;
+mod rotate;
 mod secrets;
 mod snapshots;
 mod vault;
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetArgs, PartArgs};
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
+pub(crate) use rotate::{OweArgs, RollbackArgs, RotateAction, RotateArgs, RotateCommand, RotateNames};
 pub(crate) use secrets::{
     DeleteArgs, DestroyArgs, ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg,
     LabelArg, ListArgs, NameArg, PutArgs, ReasonArgs, RevertArgs, ValueArgs, VersionArgs,
@@ -152,6 +154,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  reseal audit log --since 2026-01-01\n  reseal audit verify"
     )]
     Audit(AuditCommand),
+    /// Change a credential at its service, in its files and in its applications
+    #[command(
+        after_help = "Rehearsed first, journalled, and taken back where it fails. The same command after an interruption\n\
+        is `reseal rotate resume`.\n\n\
+        Examples:\n  reseal rotate redis/password\n  reseal rotate --all --dry-run\n  \
+        reseal rotate smtp/password --value-fd 3 3< new.txt\n  reseal rotate retire"
+    )]
+    Rotate(RotateCommand),
     /// Re-encrypt database columns under a new key
     #[command(
         subcommand,

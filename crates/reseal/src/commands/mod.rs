@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod backup;
 mod difference;
+mod ends;
 mod env;
 mod export;
 mod import;
@@ -11,6 +12,7 @@ mod lifecycle;
 mod meta;
 mod reencrypt;
 mod restore;
+mod rotate;
 mod secrets;
 mod snapshots;
 mod vault;
@@ -47,6 +49,7 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Snapshot(command) => snapshots::run(app, &command),
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
+        Command::Rotate(command) => rotate::run(app, &command),
         Command::Reencrypt(command) => reencrypt::run(app, &command),
         Command::Env(command) => env::run(app, command),
         Command::Demo(args) => crate::demo::run(app, &args),

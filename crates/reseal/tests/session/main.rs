@@ -12,6 +12,7 @@ mod init;
 mod lifecycle;
 mod managed;
 mod prompts;
+mod rotate;
 mod secrets;
 mod several;
 mod snapshots;

@@ -88,6 +88,7 @@ code  meaning
 6     damaged, tampered with or rolled back
 7     conflict: a compare-and-set found another state
 8     refused before any change
+9     failed and rolled back: everything is as it was
 10    needs attention: neither forward nor back without a person
 12    some values were quarantined or did not open
 14    a target does not hold the current value

@@ -6,10 +6,10 @@ use reseal_engine::{Direction, EngineError, RunOptions, Survey};
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RecordState, records};
 use reseal_vault::Vault;
 
-use super::ends::Ends;
 use super::progress::Progress;
 use super::{Work, report};
 use crate::args::RunArgs;
+use crate::commands::ends::Ends;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 

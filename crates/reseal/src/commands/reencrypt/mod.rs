@@ -1,7 +1,6 @@
 //! `reencrypt`: database columns under a new key.
 
 mod drive;
-mod ends;
 mod progress;
 mod report;
 
@@ -15,11 +14,12 @@ use reseal_rotate::plan::Plan;
 use reseal_vault::Vault;
 use serde_json::json;
 
+use super::ends::Ends;
 use crate::app::App;
 use crate::args::{ColumnsArg, ReencryptCommand};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use ends::Ends;
+
 use progress::Progress;
 
 /// `reencrypt`: looks, runs, goes on, tells, checks, takes back.

@@ -1,4 +1,4 @@
-//! How each of several columns ended: one that fails does not take the results of the others along.
+//! How each of several things that a command does ended: one that fails does not take the results of the others along.
 
 use serde_json::{Map, Value, json};
 
@@ -6,9 +6,9 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::ui::Ui;
 
-/// What is gathered over the columns of one command.
+/// What is gathered over one command.
 #[derive(Debug)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     ui: Ui,
     list: &'static str,
     objects: Vec<Value>,
@@ -17,12 +17,12 @@ pub(super) struct Ends {
 
 impl Ends {
     /// Nothing yet; under `--json` the results stand in a list of this name.
-    pub(super) fn new(ui: Ui, list: &'static str) -> Self {
+    pub(crate) fn new(ui: Ui, list: &'static str) -> Self {
         Self { ui, list, objects: Vec::new(), exit: Exit::Done }
     }
 
     /// One ended: people are told at once, programs in the object at the end.
-    pub(super) fn told(&mut self, exit: Exit, object: Value, words: impl FnOnce() -> String) {
+    pub(crate) fn told(&mut self, exit: Exit, object: Value, words: impl FnOnce() -> String) {
         self.worsen(exit);
         self.objects.push(object);
         if !self.ui.is_json()
@@ -33,24 +33,24 @@ impl Ends {
     }
 
     /// One failed: told at once, and in the object too.
-    pub(super) fn failed(&mut self, name: &str, failure: &Failure) {
+    pub(crate) fn failed(&mut self, name: &str, failure: &Failure) {
         self.told_only(failure);
         self.objects.push(json!({ "name": name, "error": failure.object() }));
     }
 
-    /// Something failed that belongs to no columns.
-    pub(super) fn told_only(&mut self, failure: &Failure) {
+    /// Something failed that belongs to none of them.
+    pub(crate) fn told_only(&mut self, failure: &Failure) {
         self.worsen(failure.exit());
         failure.report(self.ui.is_json());
     }
 
     /// Something else ended with this.
-    pub(super) fn worsen(&mut self, exit: Exit) {
+    pub(crate) fn worsen(&mut self, exit: Exit) {
         self.exit = self.exit.worst(exit);
     }
 
     /// The worst so far.
-    pub(super) fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
 
@@ -59,7 +59,7 @@ impl Ends {
     /// # Errors
     ///
     /// The output cannot be written.
-    pub(super) fn end(self) -> Outcome {
+    pub(crate) fn end(self) -> Outcome {
         if self.ui.is_json() {
             let object = Map::from_iter([(self.list.to_owned(), Value::Array(self.objects))]);
             self.ui.result(Value::Object(object), String::new)?;

@@ -1,0 +1,172 @@
+//! What the steps of a rotation do, as they are frozen: names and paths, never values.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Spot;
+
+/// Which value of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// The one that was current when the rotation began.
+    Old,
+    /// The one that it brings out.
+    New,
+    /// None: the place is emptied.
+    Nothing,
+}
+
+/// A variable that gets a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvEdit {
+    /// The variable.
+    pub var: String,
+    /// Where in it.
+    pub spot: Spot,
+    /// What it gets.
+    pub value: Which,
+}
+
+/// A login that a value lets in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginAt {
+    /// The server, by its name in the plan.
+    pub server: String,
+    /// The node, where it has several.
+    pub node: Option<String>,
+    /// The role.
+    pub user: String,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+#[non_exhaustive]
+pub enum Action {
+    /// Gives a role the new value in the place of the old.
+    SetLogin(LoginAt),
+    /// Lets the new value in beside the old.
+    AddLogin(LoginAt),
+    /// Ends the old value, so that only the new one lets in.
+    RemoveLogin(LoginAt),
+    /// Logs in anew with a value, and with a wrong one.
+    TestLogin {
+        /// Where.
+        at: LoginAt,
+        /// With which value.
+        value: Which,
+        /// Whether that lets in.
+        accepted: bool,
+    },
+    /// Puts values into a `.env` file, all by one replacement of it.
+    EditFile {
+        /// The file, absolute.
+        file: PathBuf,
+        /// The programs that read it.
+        readers: Vec<String>,
+        /// What goes where.
+        edits: Vec<EnvEdit>,
+    },
+    /// Puts a value into a file that holds nothing else.
+    FillFile {
+        /// The file, absolute.
+        file: PathBuf,
+        /// What goes in.
+        value: Which,
+    },
+    /// Hands a value to a command on its standard input.
+    FeedCommand {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// What it is handed.
+        value: Which,
+    },
+    /// Runs a command of the plan, once.
+    RunCommand {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// The compose service in which it runs.
+        inside: Option<String>,
+    },
+    /// Makes an application take what its files hold now.
+    BringOver {
+        /// By its name in the plan.
+        app: String,
+    },
+    /// Checks an application.
+    CheckApp {
+        /// By its name in the plan.
+        app: String,
+    },
+    /// Does the checks of the secret itself.
+    CheckSecret {
+        /// Whether the old value has to pass them too; otherwise it must fail where a check tells values apart.
+        old_works: bool,
+    },
+}
+
+impl Action {
+    /// Whether it only looks: it can be repeated, needs no undo and may be broken off.
+    pub fn is_proof(&self) -> bool {
+        matches!(self, Self::TestLogin { .. } | Self::CheckApp { .. } | Self::CheckSecret { .. })
+    }
+
+    /// The login that it concerns.
+    pub fn login(&self) -> Option<&LoginAt> {
+        match self {
+            Self::SetLogin(at) | Self::AddLogin(at) | Self::RemoveLogin(at) | Self::TestLogin { at, .. } => {
+                Some(at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is not undone but done again once what it reads is back.
+    pub fn follows_files(&self) -> bool {
+        matches!(self, Self::BringOver { .. })
+    }
+
+    /// Whether it writes a place that applications read.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::EditFile { .. } | Self::FillFile { .. } | Self::FeedCommand { .. })
+    }
+}
+
+impl fmt::Display for LoginAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.user, self.server)?;
+        self.node.as_ref().map_or(Ok(()), |node| write!(f, " ({node})"))
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetLogin(at) => write!(f, "set the value of {at}"),
+            Self::AddLogin(at) => write!(f, "let the new value in as {at}"),
+            Self::RemoveLogin(at) => write!(f, "end the old value of {at}"),
+            Self::TestLogin { at, value, accepted } => {
+                let value = if *value == Which::Old { "old" } else { "new" };
+                let wanted = if *accepted { "accepted" } else { "refused" };
+                write!(f, "log in as {at}: {value} value {wanted}")
+            }
+            Self::EditFile { file, edits, .. } => {
+                let names: Vec<_> = edits.iter().map(|edit| edit.var.as_str()).collect();
+                write!(f, "write {} in {}", names.join(", "), file.display())
+            }
+            Self::FillFile { file, .. } => write!(f, "write {}", file.display()),
+            Self::FeedCommand { command, .. } => write!(f, "hand it to `{}`", program(command)),
+            Self::RunCommand { command, .. } => write!(f, "run `{}`", program(command)),
+            Self::BringOver { app } => write!(f, "bring over {app}"),
+            Self::CheckApp { app } => write!(f, "check {app}"),
+            Self::CheckSecret { .. } => f.write_str("check with the value"),
+        }
+    }
+}
+
+fn program(command: &[String]) -> &str {
+    command.first().map_or("", String::as_str)
+}

@@ -1,0 +1,92 @@
+//! The seam between the state machine and the world.
+
+use std::future::Future;
+
+use reseal_crypto::SecretBytes;
+
+use super::action::{Action, Which};
+use crate::destinations::DestinationError;
+pub use crate::destinations::Standing;
+use crate::services::ServiceError;
+
+/// The values of a rotation.
+#[derive(Debug, Clone)]
+pub struct Values {
+    /// What was current when it began.
+    pub old: SecretBytes,
+    /// What it brings out.
+    pub new: SecretBytes,
+    nothing: SecretBytes,
+}
+
+impl Values {
+    /// Old and new.
+    pub fn new(old: SecretBytes, new: SecretBytes) -> Self {
+        Self { old, new, nothing: SecretBytes::default() }
+    }
+
+    /// One of them.
+    pub fn get(&self, which: Which) -> &SecretBytes {
+        match which {
+            Which::Old => &self.old,
+            Which::New => &self.new,
+            Which::Nothing => &self.nothing,
+        }
+    }
+}
+
+/// Why a step did not happen, or is not known to have happened. Tells no value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A file or another place.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// A service.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StepError {
+    /// Whether the service takes no value like this one, so that another may do.
+    pub fn wants_another_value(&self) -> bool {
+        matches!(self, Self::Service(error) if error.wants_another_value())
+    }
+}
+
+/// What the state machine asks of the world. The world is what is true: after a crash it is probed, and not the journal.
+pub trait Connector {
+    /// Reads what [`undo`](Self::undo) will need to bring everything back byte for byte. Changes nothing.
+    fn capture(
+        &mut self,
+        action: &Action,
+        values: &Values,
+    ) -> impl Future<Output = Result<SecretBytes, StepError>>;
+
+    /// Whether the step is done, seen from outside; `kept` is what was captured before it.
+    fn probe(
+        &mut self,
+        action: &Action,
+        values: &Values,
+        kept: &SecretBytes,
+    ) -> impl Future<Output = Result<Standing, StepError>>;
+
+    /// Does the step; `kept` is what was captured before it, nothing for a proof. Doing it twice is the same as once.
+    fn apply(
+        &mut self,
+        action: &Action,
+        values: &Values,
+        kept: &SecretBytes,
+    ) -> impl Future<Output = Result<(), StepError>>;
+
+    /// Brings back what was captured, whether the step was done wholly, partly or not at all. Twice is the same as once.
+    fn undo(
+        &mut self,
+        action: &Action,
+        values: &Values,
+        kept: &SecretBytes,
+    ) -> impl Future<Output = Result<(), StepError>>;
+}

@@ -1,0 +1,31 @@
+//! Rotating a secret: the service, every place that holds the value, every application that reads it.
+//!
+//! ```text
+//! plan + vault --draft--> Proposal --rehearse--> nothing written
+//!                            `------begin--> Rotation frozen in the vault, with the pending version
+//!                                                |--Machine::go_on-----> overlap or done, or all back
+//!                                                |--Machine::roll_back-> all back
+//!                                                `--Machine::retire----> the old value ends
+//! ```
+//!
+//! Steps are frozen when a rotation begins; how an application or a server is reached is read from the plan each time.
+
+mod action;
+mod connector;
+mod freeze;
+mod lock;
+mod logins;
+mod machine;
+mod outside;
+mod owed;
+mod proposal;
+mod record;
+
+pub use action::{Action, EnvEdit, LoginAt, Which};
+pub use connector::{Connector, Standing, StepError, Values};
+pub use lock::RotationLock;
+pub use machine::{Ended, Machine, Told, Watch};
+pub use outside::Outside;
+pub use owed::{Owed, owe, owed};
+pub use proposal::{NewValue, Proposal};
+pub use record::{Act, Phase, Rotation, State, Step, StepState, latest, rotations};

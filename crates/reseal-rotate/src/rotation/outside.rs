@@ -1,0 +1,427 @@
+//! The world as it is: files, commands, applications and their checks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use reseal_crypto::SecretBytes;
+use reseal_crypto::random::OsRandom;
+use reseal_vault::Vault;
+
+use super::action::{Action, EnvEdit, LoginAt, Which};
+use super::connector::{Connector, Standing, StepError, Values};
+use super::logins::Logins;
+use super::record::Step;
+use crate::apps::{App, AppError, Brought, Compose, Expected, FingerprintKey};
+use crate::checks::{Baseline, Check, Checker, Keys, Report, Window};
+use crate::destinations::env_file::{EnvFile, EnvValue};
+use crate::destinations::plain_file::PlainFile;
+use crate::error::RotateError;
+use crate::http::Http;
+use crate::plan::{self, Plan, Spot};
+use crate::process::{Call, Runner};
+
+/// What a rotation changes, reached as the plan says.
+#[derive(Debug)]
+pub struct Outside<'a> {
+    plan: &'a Plan,
+    runner: Runner,
+    http: Http,
+    fingerprints: FingerprintKey,
+    logins: Logins<'a>,
+    /// What rehearsals found that people should know.
+    notes: Vec<String>,
+    /// Found when the first application or check needs it.
+    compose: Option<Compose>,
+    /// The files that each compose service reads its environment from, once they were asked for.
+    env_files: Option<BTreeMap<String, Vec<PathBuf>>>,
+    /// What the checks of applications saw before anything changed.
+    baselines: BTreeMap<String, Baseline>,
+    /// The secret whose own checks are made.
+    secret: String,
+    /// What the rotation writes: what a running process is held to.
+    writes: Vec<Action>,
+}
+
+impl<'a> Outside<'a> {
+    /// The world of this plan for a rotation of `secret`, by its name in the plan, that takes these steps; `runner` runs
+    /// what the plan names. Releases the logins of roles that change others.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Vault`]; [`RotateError::Step`] if the system has no certificates or no random bytes.
+    pub fn new(
+        plan: &'a Plan,
+        vault: &mut Vault,
+        secret: &str,
+        steps: &[Step],
+        runner: Runner,
+    ) -> Result<Self, RotateError> {
+        let actions = || steps.iter().map(|step| &step.action);
+        Ok(Self {
+            plan,
+            runner,
+            http: Http::new().map_err(failed)?,
+            fingerprints: FingerprintKey::generate(&OsRandom).map_err(failed)?,
+            logins: Logins::of(plan, vault, actions())?,
+            notes: Vec::new(),
+            compose: None,
+            env_files: None,
+            baselines: BTreeMap::new(),
+            secret: secret.to_owned(),
+            writes: actions().filter(|action| action.is_write()).cloned().collect(),
+        })
+    }
+
+    /// Shows that a step would work, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] with what would stand in its way.
+    pub async fn rehearse(&mut self, action: &Action, values: &Values) -> Result<(), StepError> {
+        match action {
+            Action::EditFile { file, readers, edits } => {
+                let env = EnvFile::new(file, readers)?;
+                let now = env.read()?;
+                env.check_holds(&now, &current(edits, values))?;
+                env.edited(&now, &all(edits, values))?;
+                self.check_readers(file).await?;
+            }
+            Action::FillFile { file, value: Which::New } => {
+                let plain = PlainFile::new(file);
+                plain.check_holds(&plain.read()?, &values.old)?;
+            }
+            Action::FillFile { file, .. } => drop(PlainFile::new(file).read()?),
+            Action::BringOver { app } => drop(self.app(app, values).await?),
+            Action::CheckApp { app } => self.take_baseline(app, values).await?,
+            Action::CheckSecret { .. } => drop(self.secret_checks()?),
+            Action::RunCommand { inside: Some(_), .. } => drop(self.compose().await?),
+            Action::SetLogin(at) | Action::AddLogin(at) => {
+                let compose = self.way_to(at).await?;
+                let note = self.logins.rehearse(action, values, compose.as_ref()).await?;
+                self.notes.extend(note.map(|note| format!("{at}: {note}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the rehearsals found that people should know before.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    async fn app(&mut self, name: &str, values: &Values) -> Result<App, StepError> {
+        let app = self.plan_app(name)?;
+        let compose = if app.compose.is_some() { Some(self.compose().await?) } else { None };
+        let runner = self.runner.knowing([&values.old, &values.new]);
+        let app = App::new(name, app, &runner, compose.as_ref()).map_err(of_app)?;
+        Ok(app.knowing(&[&values.old, &values.new]))
+    }
+
+    fn plan_app(&self, name: &str) -> Result<&'a plan::App, StepError> {
+        let app = self.plan.file.apps.get(name).map(toml::Spanned::get_ref);
+        app.ok_or_else(|| StepError::Failed(format!("app `{name}` is not in the plan any more")))
+    }
+
+    async fn compose(&mut self) -> Result<Compose, StepError> {
+        if self.compose.is_none() {
+            let found = Compose::find(&self.runner, self.plan.file.compose.as_ref()).await;
+            self.compose = Some(found.map_err(of_app)?);
+        }
+        self.compose.clone().ok_or_else(|| StepError::Failed("there is no compose here".into()))
+    }
+
+    /// A file that a compose service reads which the plan does not bring over would leave that one with the old value.
+    async fn check_readers(&mut self, file: &Path) -> Result<(), StepError> {
+        let apps = || self.plan.file.apps.iter().map(|(name, app)| (name, app.get_ref()));
+        if apps().all(|(_, app)| app.compose.is_none()) {
+            return Ok(());
+        }
+        let is_brought_over = |service: &String| {
+            apps().any(|(name, app)| app.compose.as_ref() == Some(service) && self.is_read_by(file, name))
+        };
+        let brought_over: Vec<String> =
+            apps().filter_map(|(_, app)| app.compose.clone()).filter(is_brought_over).collect();
+        if self.env_files.is_none() {
+            let services = self.compose().await?.services().await.map_err(of_app)?;
+            let files = services.into_iter().map(|(service, found)| (service, found.env_files));
+            self.env_files = Some(files.collect());
+        }
+        let base = self.plan.directory();
+        let reads = |files: &Vec<PathBuf>| {
+            files.iter().any(|path| base.join(path).canonicalize().is_ok_and(|path| path == file))
+        };
+        let mut services = self.env_files.iter().flatten();
+        match services.find(|(service, files)| reads(files) && !brought_over.contains(service)) {
+            Some((service, _)) => Err(StepError::Failed(format!(
+                "{} is read by compose service `{service}` too, which no app in its `used_by` is",
+                file.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What finds the container of a server that is one.
+    async fn way_to(&mut self, at: &LoginAt) -> Result<Option<Compose>, StepError> {
+        let via = self.plan.server(&at.server).and_then(|server| server.via.as_ref());
+        if via.is_some_and(|via| via.compose.is_some()) { self.compose().await.map(Some) } else { Ok(None) }
+    }
+
+    fn secret_checks(&self) -> Result<Vec<Check>, StepError> {
+        let secret = self.plan.secret(&self.secret).map_err(failed)?;
+        checks(&secret.check)
+    }
+
+    async fn checker(&mut self, checks: &[plan::Check], values: &Values) -> Result<Checker, StepError> {
+        let inside = checks.iter().any(|check| check.inside.is_some());
+        let compose = if inside { Some(self.compose().await?) } else { None };
+        let runner = self.runner.knowing([&values.old, &values.new]);
+        let compose = compose.map(|compose| compose.knowing([&values.old, &values.new]));
+        Ok(Checker::new(&runner, &self.http, compose.as_ref()))
+    }
+
+    /// What holds before the change; if it does not, nothing is changed.
+    async fn take_baseline(&mut self, name: &str, values: &Values) -> Result<(), StepError> {
+        if self.baselines.contains_key(name) {
+            return Ok(());
+        }
+        let plan = self.plan_app(name)?;
+        let app = self.app(name, values).await?;
+        let checker = self.checker(&[plan.check.clone(), plan.baseline.clone()].concat(), values).await?;
+        let first = checker.baseline(Some(&app), &checks(&plan.baseline)?).await;
+        let baseline = checker.baseline(Some(&app), &checks(&plan.check)?).await;
+        let seen = first.seen.iter().chain(&baseline.seen).find(|seen| !seen.passed);
+        if let Some(seen) = seen {
+            return Err(StepError::Failed(format!("before the change: {}: {}", seen.check, seen.saw)));
+        }
+        self.baselines.insert(name.to_owned(), baseline);
+        Ok(())
+    }
+
+    async fn check_app(&mut self, name: &str, values: &Values) -> Result<(), StepError> {
+        let plan = self.plan_app(name)?;
+        let app = self.app(name, values).await?;
+        let checker = self.checker(&plan.check, values).await?;
+        let baseline = self.baselines.get(name).cloned().unwrap_or_default();
+        let mut window = Window::of(&app);
+        if plan.check.is_empty() && plan.wait.is_none() && !self.is_seen(&app).await {
+            // Nothing to look at, so nothing to wait for.
+            window.hold = Duration::ZERO;
+        }
+        told(&checker.window(Some(&app), &checks(&plan.check)?, &baseline, window).await)?;
+        let (expected, Some(edited)) = self.expected(name, values)? else { return Ok(()) };
+        match app.runs_with(&expected, edited, &self.fingerprints).await.map_err(of_app)? {
+            Brought::Yes | Brought::Unseen(_) => Ok(()),
+            Brought::No(why) => Err(StepError::Failed(format!("{name} {why}"))),
+        }
+    }
+
+    async fn is_seen(&self, app: &App) -> bool {
+        !matches!(app.standing().await, Ok(crate::apps::Standing::Unseen))
+    }
+
+    async fn check_secret(&mut self, old_works: bool, values: &Values) -> Result<(), StepError> {
+        let old = ("the old value".to_owned(), values.old.clone());
+        let new = ("the new value".to_owned(), values.new.clone());
+        let keys = if old_works {
+            Keys { taken: vec![new, old], refused: Vec::new() }
+        } else {
+            Keys { taken: vec![new], refused: vec![old] }
+        };
+        let plan = self.plan.secret(&self.secret).map_err(failed)?.check;
+        let checker = self.checker(&plan, values).await?.keys(keys);
+        for check in self.secret_checks()? {
+            let seen = checker.attempt(&check).await;
+            if !seen.passed {
+                return Err(StepError::Failed(format!("{}: {}", seen.check, seen.saw)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        command: &[String],
+        stdin: Option<&SecretBytes>,
+        values: &Values,
+    ) -> Result<(), StepError> {
+        let runner = self.runner.knowing([&values.old, &values.new]);
+        let mut call = Call::new(command);
+        if let Some(value) = stdin {
+            call = call.stdin(value.clone());
+        }
+        let ended = runner.run(&call).await.map_err(failed)?;
+        if ended.success() {
+            return Ok(());
+        }
+        let wrote = if ended.stderr.is_empty() { &ended.stdout } else { &ended.stderr };
+        // EXPOSE: scrubbed of every known value.
+        let lines = runner.known().last_lines(wrote.expose(), 5).join("; ");
+        let program = command.first().map_or("", String::as_str);
+        Err(StepError::Failed(format!("`{program}` ended with {}: {lines}", ended.status)))
+    }
+
+    async fn run(
+        &mut self,
+        command: &[String],
+        inside: Option<&str>,
+        values: &Values,
+    ) -> Result<(), StepError> {
+        let Some(service) = inside else { return self.call(command, None, values).await };
+        let compose = self.compose().await?.knowing([&values.old, &values.new]);
+        let ended = compose.exec(service, command, None, COMMAND).await.map_err(of_app)?;
+        if ended.success() {
+            return Ok(());
+        }
+        let program = command.first().map_or("", String::as_str);
+        Err(StepError::Failed(format!("`{program}` in {service} ended with {}", ended.status)))
+    }
+
+    /// The variables that a process of this application has to have, by what its files hold now, and when the last of
+    /// them was written.
+    fn expected(&self, app: &str, values: &Values) -> Result<(Vec<Expected>, Option<SystemTime>), StepError> {
+        let (mut expected, mut written) = (Vec::new(), None);
+        for action in &self.writes {
+            let (Action::EditFile { file, .. } | Action::FillFile { file, .. }) = action else { continue };
+            if !self.is_read_by(file, app) {
+                continue;
+            }
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
+            written = written.max(Some(modified));
+            let Action::EditFile { readers, edits, .. } = action else { continue };
+            let env = EnvFile::new(file, readers)?;
+            let now = env.read()?;
+            for edit in edits.iter().filter(|edit| edit.spot == Spot::Whole) {
+                let before = (edit.value == Which::New).then_some(&values.old);
+                for value in [Some(values.get(edit.value)), before].into_iter().flatten() {
+                    if env.reads(&now, &EnvValue { var: &edit.var, spot: &edit.spot, value })? {
+                        expected.push(Expected { variable: edit.var.clone(), value: value.clone() });
+                        break;
+                    }
+                }
+            }
+        }
+        Ok((expected, written))
+    }
+
+    fn is_read_by(&self, file: &Path, app: &str) -> bool {
+        let base = self.plan.directory();
+        let is_this = |name: &str| base.canonicalize().is_ok_and(|base| base.join(name) == file);
+        let mut entries = self.plan.file.files.iter().filter(|(name, _)| is_this(name));
+        entries.any(|(_, entry)| entry.get_ref().used_by.iter().any(|reader| reader == app))
+    }
+}
+
+/// How long a command of the plan may take inside a service.
+const COMMAND: Duration = Duration::from_secs(120);
+
+impl Connector for Outside<'_> {
+    async fn capture(&mut self, action: &Action, values: &Values) -> Result<SecretBytes, StepError> {
+        Ok(match action {
+            Action::EditFile { file, readers, .. } => EnvFile::new(file, readers)?.read()?,
+            Action::FillFile { file, .. } => PlainFile::new(file).read()?,
+            Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
+                let compose = self.way_to(at).await?;
+                self.logins.capture(at, values, compose.as_ref()).await?
+            }
+            _ => SecretBytes::default(),
+        })
+    }
+
+    async fn probe(
+        &mut self,
+        action: &Action,
+        values: &Values,
+        kept: &SecretBytes,
+    ) -> Result<Standing, StepError> {
+        Ok(match action {
+            Action::EditFile { file, readers, edits } => {
+                EnvFile::new(file, readers)?.standing(kept, &all(edits, values))?
+            }
+            Action::FillFile { file, value } => PlainFile::new(file).standing(kept, values.get(*value))?,
+            Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
+                let compose = self.way_to(at).await?;
+                self.logins.probe(action, values, compose.as_ref()).await?
+            }
+            _ => Standing::Unknown,
+        })
+    }
+
+    async fn apply(&mut self, action: &Action, values: &Values, _: &SecretBytes) -> Result<(), StepError> {
+        match action {
+            Action::EditFile { file, readers, edits } => {
+                Ok(EnvFile::new(file, readers)?.write(&all(edits, values))?)
+            }
+            Action::FillFile { file, value } => Ok(PlainFile::new(file).write(values.get(*value))?),
+            Action::FeedCommand { command, value } => {
+                self.call(command, Some(values.get(*value)), values).await
+            }
+            Action::RunCommand { command, inside } => self.run(command, inside.as_deref(), values).await,
+            Action::BringOver { app } => {
+                let app = self.app(app, values).await?;
+                app.bring_over().await.map_err(of_app)
+            }
+            Action::CheckApp { app } => self.check_app(app, values).await,
+            Action::CheckSecret { old_works } => self.check_secret(*old_works, values).await,
+            Action::SetLogin(at)
+            | Action::AddLogin(at)
+            | Action::RemoveLogin(at)
+            | Action::TestLogin { at, .. } => {
+                let compose = self.way_to(at).await?;
+                self.logins.apply(action, values, compose.as_ref()).await
+            }
+        }
+    }
+
+    async fn undo(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError> {
+        match action {
+            Action::EditFile { file, readers, edits } => {
+                Ok(EnvFile::new(file, readers)?.put_back(kept, &all(edits, values))?)
+            }
+            Action::FillFile { file, value } => Ok(PlainFile::new(file).put_back(kept, values.get(*value))?),
+            Action::FeedCommand { command, .. } => self.call(command, Some(&values.old), values).await,
+            Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
+                let compose = self.way_to(at).await?;
+                self.logins.undo(at, values, kept, compose.as_ref()).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The values that edits put into a file.
+fn all<'v>(edits: &'v [EnvEdit], values: &'v Values) -> Vec<EnvValue<'v>> {
+    edits
+        .iter()
+        .map(|edit| EnvValue { var: &edit.var, spot: &edit.spot, value: values.get(edit.value) })
+        .collect()
+}
+
+/// What the file has to hold before: the old value wherever the new one goes.
+fn current<'v>(edits: &'v [EnvEdit], values: &'v Values) -> Vec<EnvValue<'v>> {
+    let new = edits.iter().filter(|edit| edit.value == Which::New);
+    new.map(|edit| EnvValue { var: &edit.var, spot: &edit.spot, value: &values.old }).collect()
+}
+
+fn checks(plan: &[plan::Check]) -> Result<Vec<Check>, StepError> {
+    plan.iter().map(|check| Check::new(check).map_err(failed)).collect()
+}
+
+fn told(report: &Report) -> Result<(), StepError> {
+    let Some(seen) = report.failed().next() else { return Ok(()) };
+    let mut words = format!("{}: {}", seen.check, seen.saw);
+    for line in &report.last {
+        words.push_str("\n    ");
+        words.push_str(line);
+    }
+    Err(StepError::Failed(words))
+}
+
+fn failed(error: impl std::fmt::Display) -> StepError {
+    StepError::Failed(error.to_string())
+}
+
+fn of_app(error: AppError) -> StepError {
+    failed(error)
+}

@@ -1,0 +1,293 @@
+//! A rotation before it begins: what it would do, rehearsed, and then frozen together with the new value.
+
+use std::fs;
+
+use reseal_crypto::hash::sha256;
+use reseal_crypto::{Random, SecretBytes};
+use reseal_vault::{
+    Event, Expect, Label, NewVersion, SecretKind, SecretName, ValueFormat, ValueSize, Vault, VaultError,
+    VersionSelector, generate,
+};
+
+use super::connector::Values;
+use super::freeze;
+use super::outside::Outside;
+use super::record::{Rotation, Start, Step, latest};
+use crate::error::RotateError;
+use crate::plan::{Generate, Plan, Secret, Strategy};
+
+/// How often a value is drawn until it has every class of characters that the plan requires.
+const DRAWS_MAX: usize = 1_000;
+
+/// Where the new value comes from.
+#[derive(Debug)]
+pub enum NewValue {
+    /// The pending version if there is one, else drawn by the plan's rule.
+    Drawn,
+    /// From outside.
+    Imposed(SecretBytes),
+}
+
+/// What a rotation would do.
+#[derive(Debug)]
+pub struct Proposal {
+    start: Start,
+    secret: SecretName,
+    kind: SecretKind,
+    from: u64,
+    /// The version that is pending already, if it is that.
+    pending: Option<u64>,
+    is_drawn: bool,
+    number: u64,
+    values: Values,
+    superseded: Option<Rotation>,
+}
+
+impl Proposal {
+    /// What a rotation of `name` would do. Releases the current value; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::UnknownSecret`], [`RotateError::NoCurrentValue`], [`RotateError::Open`] for a secret whose last
+    /// rotation is not over, [`RotateError::NotRotated`], [`RotateError::NoValue`], [`RotateError::BadValue`].
+    pub fn draft(
+        plan: &Plan,
+        vault: &mut Vault,
+        name: &str,
+        new: NewValue,
+        random: &dyn Random,
+    ) -> Result<Self, RotateError> {
+        let settings = plan.secret(name)?;
+        let full_name = plan.secret_name(name);
+        let last = latest(vault, &full_name)?;
+        if let Some(open) = last.as_ref().filter(|last| last.is_open()) {
+            return Err(RotateError::open(open));
+        }
+        let secret: SecretName = full_name.parse()?;
+        let strategy = settings.strategy.ok_or_else(|| RotateError::NotRotated {
+            secret: name.to_owned(),
+            what: "a secret without `strategy`",
+        })?;
+        let steps = freeze::steps(plan, name, &settings, strategy)?;
+        let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
+        let labels = match vault.show(&secret) {
+            Err(VaultError::NotFound { .. }) => return Err(missing()),
+            other => other?.labels,
+        };
+        let from = labels.get(Label::Current).ok_or_else(missing)?;
+        let old = vault.get(&secret, VersionSelector::Number(from))?;
+        let (new, pending, is_drawn) = match new {
+            NewValue::Imposed(value) => (value, None, false),
+            NewValue::Drawn => match labels.get(Label::Pending) {
+                Some(number) => {
+                    (vault.get(&secret, VersionSelector::Number(number))?.value, Some(number), false)
+                }
+                None if strategy == Strategy::Paste => {
+                    return Err(RotateError::NoValue { secret: name.to_owned(), how: settings.how.clone() });
+                }
+                None => (draw(name, settings.generate.as_ref(), random)?, None, true),
+            },
+        };
+        check_value(name, &settings, &old.value, &new)?;
+        Ok(Self {
+            start: Start {
+                secret: secret.to_string(),
+                name: name.to_owned(),
+                strategy,
+                reason: None,
+                overlap: freeze::overlap(&settings, &steps),
+                plan_digest: digest(plan)?,
+                steps,
+            },
+            kind: old.kind,
+            secret,
+            from,
+            pending,
+            is_drawn,
+            number: last.as_ref().map_or(0, |last| last.number) + 1,
+            values: Values::new(old.value, new),
+            superseded: last,
+        })
+    }
+
+    /// Shows that every step would work, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Rehearsal`] with the first step that something stands in the way of.
+    pub async fn rehearse(&self, outside: &mut Outside<'_>) -> Result<(), RotateError> {
+        for step in &self.start.steps {
+            outside.rehearse(&step.action, &self.values).await.map_err(|why| RotateError::Rehearsal {
+                secret: self.start.name.clone(),
+                step: step.action.to_string(),
+                why: why.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The steps that it would take.
+    pub fn steps(&self) -> &[Step] {
+        &self.start.steps
+    }
+
+    /// The secret, by its name in the vault.
+    pub fn secret(&self) -> &SecretName {
+        &self.secret
+    }
+
+    /// The secret, by its name in the plan.
+    pub fn name(&self) -> &str {
+        &self.start.name
+    }
+
+    /// How it changes.
+    pub fn strategy(&self) -> Strategy {
+        self.start.strategy
+    }
+
+    /// How long the old value would stay valid, in seconds.
+    pub fn overlap(&self) -> u64 {
+        self.start.overlap
+    }
+
+    /// The version that is current.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Whether the value was drawn for it, so that another could be.
+    pub fn is_drawn(&self) -> bool {
+        self.is_drawn
+    }
+
+    /// Old and new.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Freezes it: the pending version and the record of what it is for become durable together, and nothing outside has
+    /// changed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Overtaken`] if another process began one, [`RotateError::Vault`] with a conflict if the secret
+    /// changed meanwhile.
+    pub fn begin(self, vault: &mut Vault, reason: Option<String>) -> Result<(Rotation, Values), RotateError> {
+        let Self { mut start, secret, kind, from, pending, is_drawn: _, number, values, superseded } = self;
+        start.reason = reason;
+        let rotation = vault.batch(|batch| {
+            let to = match pending {
+                Some(pending) => {
+                    let labels = batch.labels(&secret)?;
+                    if (labels.current, labels.pending) != (Some(from), Some(pending)) {
+                        return Err(RotateError::Overtaken { secret: secret.to_string() });
+                    }
+                    pending
+                }
+                None => batch.put(
+                    &secret,
+                    NewVersion {
+                        pending: true,
+                        expect: Expect::IfVersion(from),
+                        changed_at: Some(batch.now()),
+                        ..NewVersion::new(kind, values.new.clone())
+                    },
+                )?,
+            };
+            // What an earlier rotation kept for its rollback is not needed once there is a newer one.
+            if let Some(mut superseded) = superseded {
+                superseded.forget_kept();
+                superseded.store(batch)?;
+            }
+            let mut rotation = Rotation::begin(start, number, (from, to), batch.now());
+            rotation.store(batch)?;
+            let event = rotation.event(Event::intent("rotate"));
+            Ok((rotation, event))
+        })?;
+        Ok((rotation, values))
+    }
+}
+
+impl Rotation {
+    /// The values of a rotation that was begun before.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Vault`].
+    pub fn values(&self, vault: &mut Vault) -> Result<Values, RotateError> {
+        let secret: SecretName = self.secret.parse()?;
+        let old = vault.get(&secret, VersionSelector::Number(self.from))?.value;
+        let new = vault.get(&secret, VersionSelector::Number(self.to))?.value;
+        Ok(Values::new(old, new))
+    }
+
+    /// Whether the plan file is another than the one that this was frozen from.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Directory`] if the plan file cannot be read.
+    pub fn plan_changed(&self, plan: &Plan) -> Result<bool, RotateError> {
+        Ok(digest(plan)? != self.plan_digest)
+    }
+}
+
+fn digest(plan: &Plan) -> Result<String, RotateError> {
+    let bytes =
+        fs::read(&plan.path).map_err(|source| RotateError::Directory { path: plan.path.clone(), source })?;
+    Ok(sha256(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn draw(name: &str, rule: Option<&Generate>, random: &dyn Random) -> Result<SecretBytes, RotateError> {
+    let Some(rule) = rule else {
+        return Ok(generate(ValueFormat::default(), ValueSize::default(), random)?);
+    };
+    let bad = |why| RotateError::BadValue { secret: name.to_owned(), why };
+    let format = rule.format.parse().map_err(|_| bad("`generate` names no format"))?;
+    let size = match (rule.bytes, rule.length) {
+        (Some(bytes), _) => ValueSize::Bytes(bytes.into()),
+        (None, Some(length)) => ValueSize::Length(length.into()),
+        (None, None) => ValueSize::Default,
+    };
+    for _ in 0..DRAWS_MAX {
+        let value = generate(format, size, random)?;
+        if rule.require.iter().all(|class| has_class(&value, class)) {
+            return Ok(value);
+        }
+    }
+    Err(bad("`generate` requires classes of characters that its format does not have"))
+}
+
+fn has_class(value: &SecretBytes, class: &str) -> bool {
+    // EXPOSE: looked at, not kept.
+    let mut bytes = value.expose().iter();
+    match class {
+        "lower" => bytes.any(u8::is_ascii_lowercase),
+        "upper" => bytes.any(u8::is_ascii_uppercase),
+        "digit" => bytes.any(u8::is_ascii_digit),
+        "symbol" => bytes.any(u8::is_ascii_punctuation),
+        _ => false,
+    }
+}
+
+/// What no new value may be, wherever it comes from.
+fn check_value(
+    name: &str,
+    settings: &Secret,
+    old: &SecretBytes,
+    new: &SecretBytes,
+) -> Result<(), RotateError> {
+    let bad = |why| Err(RotateError::BadValue { secret: name.to_owned(), why });
+    if new == old {
+        return bad("the new value is the old one");
+    }
+    // EXPOSE: counted.
+    let characters = new.expose_str().map_or(new.len(), |text| text.chars().count());
+    if settings.min.is_some_and(|min| characters < min as usize) {
+        return bad("the new value is shorter than `min`");
+    }
+    if new.is_empty() {
+        return bad("the new value is empty");
+    }
+    Ok(())
+}

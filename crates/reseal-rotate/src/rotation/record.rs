@@ -1,0 +1,355 @@
+//! What the vault remembers of a rotation: the frozen steps, and how far each of them came.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use reseal_crypto::SecretBytes;
+use reseal_vault::{Event, Timestamp, Vault, VaultBatch};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::action::Action;
+use crate::error::RotateError;
+use crate::plan::Strategy;
+
+/// The kind of these records in the vault's journal.
+const KIND: &str = "rotation";
+
+/// Which half of a rotation a step belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Up to the new value everywhere.
+    Change,
+    /// The end of the old value.
+    Retire,
+}
+
+/// What a step is part of, as people are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// What the plan wants done first.
+    Before,
+    /// The service learns the new value.
+    Set,
+    /// The service lets the new value in, and no wrong one.
+    Test,
+    /// The places that applications read.
+    Write,
+    /// Applications take it.
+    BringOver,
+    /// They work with it.
+    Check,
+    /// What the plan wants done last.
+    After,
+    /// The old value ends.
+    Retire,
+}
+
+impl Phase {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::Set => "set",
+            Self::Test => "test",
+            Self::Write => "write",
+            Self::BringOver => "bring over",
+            Self::Check => "check",
+            Self::After => "after",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+/// How far a step came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// Not begun.
+    Todo,
+    /// Announced; the world says whether it happened.
+    Doing,
+    /// Done.
+    Done,
+    /// Taken back.
+    Undone,
+}
+
+impl StepState {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Todo => "todo",
+            Self::Doing => "doing",
+            Self::Done => "done",
+            Self::Undone => "undone",
+        }
+    }
+}
+
+/// A frozen step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    /// Which half it belongs to.
+    pub act: Act,
+    /// What it is part of.
+    pub phase: Phase,
+    /// Its place among applications that are brought over in turn, from 0.
+    pub turn: usize,
+    /// What it does.
+    pub action: Action,
+    /// Whether it cannot be taken back.
+    #[serde(default)]
+    pub no_return: bool,
+    /// How far it came.
+    pub state: StepState,
+    /// What was there before; sealed in the vault like everything here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+}
+
+impl Step {
+    /// A step that is not begun.
+    pub fn new(act: Act, phase: Phase, turn: usize, action: Action) -> Self {
+        Self { act, phase, turn, action, no_return: false, state: StepState::Todo, kept: None }
+    }
+
+    /// Whether it may have changed the world and was not taken back.
+    pub fn is_begun(&self) -> bool {
+        matches!(self.state, StepState::Doing | StepState::Done)
+    }
+
+    pub(super) fn kept(&self) -> SecretBytes {
+        self.kept.as_ref().map(|kept| kept.0.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn begin(&mut self, kept: SecretBytes) {
+        self.state = StepState::Doing;
+        self.kept = Some(Kept(kept));
+    }
+}
+
+/// Bytes of a file or of a service's own state, wiped and not printed.
+#[derive(Clone)]
+struct Kept(SecretBytes);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // EXPOSE: sealed into the vault's journal.
+        let text = Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(self.0.expose()));
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = BASE64_STANDARD_NO_PAD.decode(text.as_bytes());
+        bytes.map(|bytes| Self(SecretBytes::new(bytes))).map_err(|_| D::Error::custom("not base64"))
+    }
+}
+
+/// Where a rotation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// On the way to the new value everywhere.
+    Changing,
+    /// On the way back to the old value everywhere.
+    Undoing,
+    /// The new value is everywhere; the old one still works.
+    Overlap,
+    /// The old value is being ended.
+    Retiring,
+    /// Ending the old value failed and is being taken back.
+    Unretiring,
+    /// The new value, and only that.
+    Done,
+    /// The old value, and only that.
+    RolledBack,
+}
+
+impl State {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Changing => "changing",
+            Self::Undoing => "undoing",
+            Self::Overlap => "overlap",
+            Self::Retiring => "retiring",
+            Self::Unretiring => "unretiring",
+            Self::Done => "done",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
+/// A rotation as the vault keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Counts the rotations of this secret, from 1.
+    pub number: u64,
+    /// The secret, by its name in the vault.
+    pub secret: String,
+    /// The secret, by its name in the plan.
+    pub name: String,
+    /// How it changes.
+    pub strategy: Strategy,
+    /// The version that was current.
+    pub from: u64,
+    /// The version that it brings out.
+    pub to: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Why a person is needed: neither forward nor back worked.
+    #[serde(default)]
+    pub attention: Option<String>,
+    /// What went wrong last.
+    #[serde(default)]
+    pub failure: Option<String>,
+    /// Why it was done, in the operator's words.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// When it was frozen.
+    pub begun_at: Timestamp,
+    /// When the new value became the current one.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+    /// When it was over.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+    /// How long the old value stays valid after that, in seconds.
+    pub overlap: u64,
+    /// SHA-256 of the plan file that it was frozen from.
+    pub plan_digest: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// Counts the changes of this record: whoever writes must have read the last one.
+    epoch: u64,
+}
+
+/// What a rotation begins with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) secret: String,
+    pub(super) name: String,
+    pub(super) strategy: Strategy,
+    pub(super) reason: Option<String>,
+    pub(super) overlap: u64,
+    pub(super) plan_digest: String,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Rotation {
+    /// A rotation that begins now.
+    pub(super) fn begin(start: Start, number: u64, (from, to): (u64, u64), now: Timestamp) -> Self {
+        let Start { secret, name, strategy, reason, overlap, plan_digest, steps } = start;
+        Self {
+            number,
+            secret,
+            name,
+            strategy,
+            from,
+            to,
+            state: State::Changing,
+            attention: None,
+            failure: None,
+            reason,
+            begun_at: now,
+            finished_at: None,
+            ended_at: None,
+            overlap,
+            plan_digest,
+            steps,
+            epoch: 0,
+        }
+    }
+
+    /// Whether the state machine was left in the middle: the next command has to go on.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.state, State::Changing | State::Undoing | State::Retiring | State::Unretiring)
+            || self.attention.is_some()
+    }
+
+    /// Whether anything of it is left to do, the end of the old value included.
+    pub fn is_open(&self) -> bool {
+        self.is_unfinished() || self.state == State::Overlap
+    }
+
+    /// When the old value is to end; `None` once it has, or before the new one is everywhere.
+    pub fn retire_due(&self) -> Option<Timestamp> {
+        let is_waiting = matches!(self.state, State::Overlap | State::Retiring | State::Unretiring);
+        let finished = self.finished_at.filter(|_| is_waiting)?;
+        Some(Timestamp(finished.0.saturating_add(i64::try_from(self.overlap).unwrap_or(i64::MAX))))
+    }
+
+    /// Whether it ends with a step that ends the old value.
+    pub(super) fn retires(&self) -> bool {
+        self.steps.iter().any(|step| step.act == Act::Retire)
+    }
+
+    /// Forgets what stood in files and services before: nothing is taken back any more.
+    pub(super) fn forget_kept(&mut self) {
+        self.steps.iter_mut().for_each(|step| step.kept = None);
+    }
+
+    /// An event about it.
+    pub(super) fn event(&self, event: Event) -> Event {
+        event.of(&self.secret).version(self.to).run(self.id())
+    }
+
+    pub(super) fn id(&self) -> String {
+        format!("{}#{}", self.secret, self.number)
+    }
+
+    /// Stores it as part of a transaction, in the place of what this process read or stored last.
+    pub(super) fn store(&mut self, batch: &mut VaultBatch<'_, '_>) -> Result<(), RotateError> {
+        let id = self.id();
+        let stored = batch.journal_get(KIND, &id)?;
+        let epoch = stored.map(|bytes| parse(&id, &bytes)).transpose()?.map(|rotation| rotation.epoch);
+        if epoch.unwrap_or(0) != self.epoch {
+            return Err(RotateError::Overtaken { secret: self.secret.clone() });
+        }
+        self.epoch += 1;
+        let json = serde_json::to_vec(self).map_err(|_| RotateError::Record { run: id.clone() })?;
+        Ok(batch.journal_put(KIND, &id, &SecretBytes::new(json))?)
+    }
+}
+
+fn parse(id: &str, bytes: &SecretBytes) -> Result<Rotation, RotateError> {
+    // EXPOSE: parsed into types that wipe themselves.
+    serde_json::from_slice(bytes.expose()).map_err(|_| RotateError::Record { run: id.to_owned() })
+}
+
+/// Every rotation that the vault remembers, by secret, the oldest first.
+///
+/// # Errors
+///
+/// [`RotateError::Vault`]; [`RotateError::Record`] if one cannot be read.
+pub fn rotations(vault: &mut Vault) -> Result<Vec<Rotation>, RotateError> {
+    let mut rotations = Vec::new();
+    for kept in vault.journal_list(KIND)? {
+        rotations.push(parse(&kept.id, &kept.bytes)?);
+    }
+    rotations.sort_by(|a, b| (&a.secret, a.number).cmp(&(&b.secret, b.number)));
+    Ok(rotations)
+}
+
+/// The newest rotation of a secret, by its name in the vault.
+///
+/// # Errors
+///
+/// Those of [`rotations`].
+pub fn latest(vault: &mut Vault, secret: &str) -> Result<Option<Rotation>, RotateError> {
+    Ok(rotations(vault)?.into_iter().rfind(|rotation| rotation.secret == secret))
+}

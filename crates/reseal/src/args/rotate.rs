@@ -1,0 +1,94 @@
+//! Commands on rotations.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::units::parse_reason;
+
+/// `rotate`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct RotateCommand {
+    #[command(flatten)]
+    pub(crate) args: RotateArgs,
+    #[command(subcommand)]
+    pub(crate) action: Option<RotateAction>,
+}
+
+/// What else is done with rotations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RotateAction {
+    /// Rehearse: prove every edit on a copy, log in, check rights; writes nothing
+    #[command(after_help = "Examples:\n  reseal rotate plan\n  reseal rotate plan redis/password --json")]
+    Plan(RotateNames),
+    /// Go on with what was interrupted or parked
+    #[command(after_help = "Examples:\n  reseal rotate resume\n  reseal rotate resume redis/password")]
+    Resume(RotateNames),
+    /// Take the last rotation back: service, files and labels
+    #[command(after_help = "Possible until the old value has ended.\n\n\
+        Examples:\n  reseal rotate rollback redis/password -y")]
+    Rollback(RollbackArgs),
+    /// End the old value; without names, wherever its overlap is over
+    #[command(after_help = "Examples:\n  reseal rotate retire\n  reseal rotate retire redis/password -y")]
+    Retire(RotateNames),
+    /// Mark a secret as due at once, because its value was seen where it should not be
+    #[command(after_help = "Examples:\n  reseal rotate owe redis/password --reason 'in a screenshot'")]
+    Owe(OweArgs),
+    /// Show rotations that are not over, and what is owed
+    #[command(after_help = "Examples:\n  reseal rotate status\n  reseal rotate status --json")]
+    Status(RotateNames),
+}
+
+/// `rotate NAME…`
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Names of secrets in the plan; `-` takes the new value of one from stdin
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(crate) names: Vec<String>,
+    /// Every secret of the plan whose value reseal can make
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) all: bool,
+    /// Only rehearse; the same as `rotate plan`
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    pub(crate) reason: Option<String>,
+    /// Take the new value from this file, byte for byte
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    pub(crate) value_file: Option<PathBuf>,
+    /// Take the new value from this open descriptor, byte for byte
+    #[arg(long, value_name = "N", conflicts_with_all = ["all", "value_file"])]
+    pub(crate) value_fd: Option<u32>,
+}
+
+/// Which secrets.
+#[derive(Debug, Args)]
+pub(crate) struct RotateNames {
+    /// Names of secrets in the plan; all that are concerned if none is given
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// `rotate rollback`
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// Names of secrets in the plan
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Why, for the audit log
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// `rotate owe`
+#[derive(Debug, Args)]
+pub(crate) struct OweArgs {
+    /// Names of secrets in the plan
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// Why, for the audit log and every status
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    pub(crate) reason: String,
+}

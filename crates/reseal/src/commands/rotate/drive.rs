@@ -1,0 +1,261 @@
+//! The commands that change the world: `rotate`, `resume`, `rollback`, `retire`.
+
+use std::time::Duration;
+
+use reseal_engine::CancelToken;
+use reseal_rotate::RotateError;
+use reseal_rotate::plan::Strategy;
+use reseal_rotate::rotation::{
+    Ended, Machine, NewValue, Outside, Proposal, Rotation, RotationLock, State, Step, Told, latest,
+};
+use reseal_vault::{Clock, SystemClock, Vault};
+
+use super::{Ends, Meant, Work, report};
+use crate::args::{RollbackArgs, RotateArgs, RotateNames};
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+
+/// How often another value is drawn where a service refuses one by its own rules.
+const VALUES_MAX: usize = 3;
+
+/// What the state machine is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    GoOn,
+    RollBack,
+    Retire,
+}
+
+impl Work<'_> {
+    pub(super) async fn rotate(&self, args: &RotateArgs) -> Outcome {
+        let Meant { names, value } = self.meant(args)?;
+        let mut vault = self.app.vault()?;
+        vault.set_reason(args.reason.clone());
+        let _lock = RotationLock::take(&vault)?;
+        let mut ends = Ends::new(self.app.ui, "rotations");
+        // All of them are rehearsed before the first changes anything.
+        let mut proposals = Vec::new();
+        for name in &names {
+            let new = match &value {
+                Some(value) => NewValue::Imposed(self.imposed(name, value)?),
+                None => self.new_value(&mut vault, name)?,
+            };
+            match self.rehearse(&mut vault, name, new).await {
+                Ok(proposal) => proposals.push(proposal),
+                Err(error) => ends.failed(name, &self.failed(name, error)),
+            }
+        }
+        if ends.exit() != Exit::Done {
+            return ends.end();
+        }
+        for (proposal, outside) in proposals {
+            if let Some(exit) = self.app.signals.exit() {
+                ends.worsen(exit);
+            }
+            let name = proposal.name().to_owned();
+            if blocks_the_next(ends.exit()) {
+                self.app.ui.warn(format!("not begun: {name}"));
+                continue;
+            }
+            if let Err(failure) = self.rotate_one(&mut vault, (proposal, outside), args, &mut ends).await {
+                ends.failed(&name, &failure);
+            }
+        }
+        ends.end()
+    }
+
+    /// A person is asked for what only a person can bring.
+    fn new_value(&self, vault: &mut Vault, name: &str) -> Outcome<NewValue> {
+        let secret = self.plan.secret(name)?;
+        let full_name = self.plan.secret_name(name).parse()?;
+        let is_pending = vault.show(&full_name).is_ok_and(|info| info.labels.pending.is_some());
+        if secret.strategy != Some(Strategy::Paste) || is_pending || !self.app.asker().can_ask() {
+            return Ok(NewValue::Drawn);
+        }
+        for line in [secret.how, secret.console].into_iter().flatten() {
+            self.app.ui.note(line);
+        }
+        Ok(NewValue::Imposed(self.app.asker().secret(&format!("New value of {name}"))?))
+    }
+
+    async fn rotate_one(
+        &self,
+        vault: &mut Vault,
+        (proposal, outside): (Proposal, Outside<'_>),
+        args: &RotateArgs,
+        ends: &mut Ends,
+    ) -> Outcome<()> {
+        let name = proposal.name().to_owned();
+        let failed = |error| self.failed(&name, error);
+        let can_draw = proposal.is_drawn();
+        let mut rehearsed = Some((proposal, outside));
+        for draw in 1.. {
+            let (proposal, mut outside) = match rehearsed.take() {
+                Some(rehearsed) => rehearsed,
+                None => self.rehearse(vault, &name, NewValue::Drawn).await.map_err(failed)?,
+            };
+            let (rotation, _) = proposal.begin(vault, args.reason.clone()).map_err(failed)?;
+            let driven = self.drive(vault, &mut outside, rotation, Order::GoOn).await;
+            let (rotation, ended) = driven.map_err(failed)?;
+            let is_refused_by_rule = matches!(ended, Ended::RolledBack { by_policy: true, .. });
+            if is_refused_by_rule && can_draw && draw < VALUES_MAX {
+                self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
+                continue;
+            }
+            self.tell(&rotation, &ended, Order::GoOn, ends);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn resume(&self, which: &RotateNames) -> Outcome {
+        self.each(which, Order::GoOn, |rotation| rotation.is_unfinished()).await
+    }
+
+    pub(super) async fn roll_back(&self, args: &RollbackArgs) -> Outcome {
+        let question = format!("Take the last rotation of {} back?", args.names.join(", "));
+        self.app.asker().confirm(&question)?;
+        let which = RotateNames { names: args.names.clone() };
+        self.each_with(&which, Order::RollBack, |_| true, args.reason.clone()).await
+    }
+
+    pub(super) async fn retire(&self, which: &RotateNames) -> Outcome {
+        let now = SystemClock.now();
+        let is_due = |rotation: &Rotation| rotation.retire_due().is_some_and(|due| due <= now);
+        if which.names.is_empty() {
+            return self.each(which, Order::Retire, is_due).await;
+        }
+        let mut vault = self.app.vault()?;
+        for name in self.names_or_all(which)? {
+            let Some(last) = latest(&mut vault, &self.plan.secret_name(&name))? else { continue };
+            if let Some(due) = last.retire_due().filter(|due| *due > now) {
+                let rest = Duration::from_secs(due.0.abs_diff(now.0));
+                self.app.asker().confirm(&format!(
+                    "The old value of {name} is to work for another {}. End it now?",
+                    report::span(rest)
+                ))?;
+            }
+        }
+        drop(vault);
+        self.each(which, Order::Retire, |_| true).await
+    }
+
+    async fn each(
+        &self,
+        which: &RotateNames,
+        order: Order,
+        is_concerned: impl Fn(&Rotation) -> bool,
+    ) -> Outcome {
+        self.each_with(which, order, is_concerned, None).await
+    }
+
+    /// Gives an order to the last rotation of every secret that is named, or without names of all that are concerned.
+    async fn each_with(
+        &self,
+        which: &RotateNames,
+        order: Order,
+        is_concerned: impl Fn(&Rotation) -> bool,
+        reason: Option<String>,
+    ) -> Outcome {
+        let mut vault = self.app.vault()?;
+        vault.set_reason(reason);
+        let _lock = RotationLock::take(&vault)?;
+        let mut ends = Ends::new(self.app.ui, "rotations");
+        for name in self.names_or_all(which)? {
+            let last = latest(&mut vault, &self.plan.secret_name(&name))?;
+            let Some(rotation) = last.filter(|last| !which.names.is_empty() || is_concerned(last)) else {
+                if !which.names.is_empty() {
+                    ends.failed(&name, &Failure::new(Exit::NotFound, format!("`{name}` was never rotated")));
+                }
+                continue;
+            };
+            if blocks_the_next(ends.exit()) {
+                self.app.ui.warn(format!("not begun: {name}"));
+                continue;
+            }
+            let mut outside = match self.outside(&mut vault, &name, &rotation.steps) {
+                Ok(outside) => outside,
+                Err(error) => {
+                    ends.failed(&name, &self.failed(&name, error));
+                    continue;
+                }
+            };
+            match self.drive(&mut vault, &mut outside, rotation, order).await {
+                Ok((rotation, ended)) => self.tell(&rotation, &ended, order, &mut ends),
+                Err(error) => ends.failed(&name, &self.failed(&name, error)),
+            }
+        }
+        ends.end()
+    }
+
+    async fn drive(
+        &self,
+        vault: &mut Vault,
+        outside: &mut Outside<'_>,
+        rotation: Rotation,
+        order: Order,
+    ) -> Result<(Rotation, Ended), RotateError> {
+        if rotation.plan_changed(self.plan)? {
+            self.app.ui.note(format!(
+                "{}: the plan file is another than when this rotation began; its steps stay as they were",
+                rotation.name
+            ));
+        }
+        let values = rotation.values(vault)?;
+        let (ui, name) = (self.app.ui, rotation.name.clone());
+        let mut watch = |step: &Step, told: Told<'_>| match told {
+            Told::Begun => {}
+            Told::Done => ui.note(format!("{name}: {} (done)", step.action)),
+            Told::Undone => ui.note(format!("{name}: {} (taken back)", step.action)),
+            Told::Failed(why) => ui.note(format!("{name}: {} failed: {why}", step.action)),
+        };
+        // From here on there is a clean place to stop at.
+        self.app.signals.take_over();
+        let cancel = self.cancel_token();
+        let mut machine = Machine::new(vault, outside, rotation, values, cancel, &mut watch);
+        let ended = match order {
+            Order::GoOn => machine.go_on().await,
+            Order::RollBack => machine.roll_back().await,
+            Order::Retire => machine.retire().await,
+        };
+        let ended = match ended {
+            // No overlap was asked for: the old value ends at once.
+            Ok(Ended::Overlap { .. }) if order == Order::GoOn && machine.rotation().overlap == 0 => {
+                machine.retire().await
+            }
+            other => other,
+        };
+        let rotation = machine.rotation().clone();
+        self.app.signals.give_back();
+        Ok((rotation, ended?))
+    }
+
+    fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) {
+        let exit = match (ended, order) {
+            (Ended::Done | Ended::Overlap { .. }, _) => Exit::Done,
+            (Ended::RolledBack { .. }, Order::RollBack) => Exit::Done,
+            (Ended::RolledBack { .. }, _) => Exit::RolledBack,
+            (Ended::NeedsAttention { .. }, _) => Exit::NeedsAttention,
+        };
+        if rotation.state == State::Overlap && matches!(ended, Ended::RolledBack { .. }) {
+            self.app.ui.note(format!("{}: both values work", rotation.name));
+        }
+        ends.told(exit, report::rotation_object(rotation), || report::ended_words(rotation, ended));
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        let (token, signals, ui) = (CancelToken::default(), self.app.signals.clone(), self.app.ui);
+        let asked = token.clone();
+        tokio::spawn(async move {
+            signals.stopped().await;
+            ui.note("stopping after the step in hand");
+            asked.cancel();
+        });
+        token
+    }
+}
+
+/// Damage, and a state that only a person can leave, block the next change; so does a failure that was taken back.
+fn blocks_the_next(exit: Exit) -> bool {
+    exit != Exit::Done
+}

@@ -1,0 +1,196 @@
+//! `rotate`: credentials at their services, in their files, in their applications.
+
+mod drive;
+mod report;
+
+use reseal_crypto::SecretBytes;
+use reseal_crypto::random::OsRandom;
+use reseal_rotate::RotateError;
+use reseal_rotate::plan::{Plan, Strategy};
+use reseal_rotate::process::Runner;
+use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, owe, owed, rotations};
+use reseal_rotate::scrub::Known;
+use reseal_vault::{SecretName, Vault};
+use serde_json::json;
+
+use super::ends::Ends;
+use crate::app::App;
+use crate::args::{OweArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, ValueArgs};
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
+use crate::input;
+
+/// `rotate`: rehearses, changes, goes on, takes back, ends old values.
+///
+/// # Errors
+///
+/// There is no plan, the vault does not open, or another process rotates.
+pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
+    let plan = app.needed_plan()?;
+    let work = Work { app, plan: &plan };
+    let runtime = app.runtime()?;
+    runtime.block_on(async {
+        match &command.action {
+            None if command.args.dry_run => work.plan(&work.meant(&command.args)?.names).await,
+            None => work.rotate(&command.args).await,
+            Some(RotateAction::Plan(which)) => work.plan(&work.names_or_all(which)?).await,
+            Some(RotateAction::Resume(which)) => work.resume(which).await,
+            Some(RotateAction::Rollback(args)) => work.roll_back(args).await,
+            Some(RotateAction::Retire(which)) => work.retire(which).await,
+            Some(RotateAction::Owe(args)) => work.owe(args),
+            Some(RotateAction::Status(which)) => work.status(which),
+        }
+    })
+}
+
+/// One invocation of `rotate`.
+#[derive(Debug, Clone, Copy)]
+struct Work<'a> {
+    app: &'a App,
+    plan: &'a Plan,
+}
+
+/// The secrets that are meant, and how the value of one is brought.
+struct Meant {
+    names: Vec<String>,
+    value: Option<ValueArgs>,
+}
+
+impl<'a> Work<'a> {
+    /// Rehearses each: nothing is written but what the audit log says about released values.
+    async fn plan(&self, names: &[String]) -> Outcome {
+        let mut vault = self.app.vault()?;
+        let mut ends = Ends::new(self.app.ui, "secrets");
+        for name in names {
+            match self.rehearse(&mut vault, name, NewValue::Drawn).await {
+                Ok((proposal, _)) => ends.told(Exit::Done, report::proposal_object(&proposal), || {
+                    report::proposal_words(&proposal)
+                }),
+                Err(error) => ends.failed(name, &self.failed(name, error)),
+            }
+        }
+        ends.end()
+    }
+
+    /// A rotation that would work, and the world that knows how it was before.
+    async fn rehearse(
+        &self,
+        vault: &mut Vault,
+        name: &str,
+        new: NewValue,
+    ) -> Result<(Proposal, Outside<'a>), RotateError> {
+        let proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom)?;
+        let mut outside = self.outside(vault, name, proposal.steps())?;
+        proposal.rehearse(&mut outside).await?;
+        outside.notes().iter().for_each(|note| self.app.ui.note(format!("{name}: {note}")));
+        Ok((proposal, outside))
+    }
+
+    fn owe(&self, args: &OweArgs) -> Outcome {
+        let mut vault = self.app.vault()?;
+        let mut ends = Ends::new(self.app.ui, "owed");
+        for name in &args.names {
+            let secret: SecretName = self.plan.secret_name(self.short_name(name)?).parse()?;
+            owe(&mut vault, &secret, &args.reason)?;
+            ends.told(
+                Exit::Done,
+                json!({ "name": name, "secret": secret.as_str(), "reason": args.reason }),
+                || format!("{name} is due at once: {}", args.reason),
+            );
+        }
+        ends.end()
+    }
+
+    fn status(&self, which: &RotateNames) -> Outcome {
+        let mut vault = self.app.vault()?;
+        let known = rotations(&mut vault)?;
+        let owed = owed(&mut vault)?;
+        let mut ends = Ends::new(self.app.ui, "secrets");
+        let mut table = report::status_table();
+        for name in self.names_or_all(which)? {
+            let secret = self.plan.secret_name(&name);
+            let last = known.iter().rfind(|rotation| rotation.secret == secret);
+            let owed = owed.iter().find(|owed| owed.secret == secret);
+            report::status_row(&mut table, &name, last, owed);
+            ends.told(Exit::Done, report::status_object(&name, last, owed), String::new);
+        }
+        if !self.app.ui.is_json() && !table.is_empty() {
+            self.app.ui.line(table.to_string().trim_end())?;
+        }
+        ends.end()
+    }
+
+    fn outside(&self, vault: &mut Vault, name: &str, steps: &[Step]) -> Result<Outside<'a>, RotateError> {
+        let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
+        Outside::new(self.plan, vault, name, steps, runner)
+    }
+
+    /// What `rotate NAME… [-]` means.
+    fn meant(&self, args: &RotateArgs) -> Outcome<Meant> {
+        let mut names = Vec::new();
+        for name in args.names.iter().filter(|name| *name != "-") {
+            names.push(self.short_name(name)?.to_owned());
+        }
+        if args.all {
+            names = self.all_that_reseal_makes();
+        }
+        let stdin = (names.len() < args.names.len()).then(|| "-".to_owned());
+        let value = ValueArgs { stdin, value_file: args.value_file.clone(), value_fd: args.value_fd };
+        let ways =
+            [value.stdin.is_some(), value.value_file.is_some(), value.value_fd.is_some()].map(usize::from);
+        match (ways.iter().sum::<usize>(), names.len()) {
+            (0, 1..) => Ok(Meant { names, value: None }),
+            (1, 1) => Ok(Meant { names, value: Some(value) }),
+            (0, 0) if args.all => {
+                Err(Failure::new(Exit::NotFound, "the plan has no secret that reseal makes values of"))
+            }
+            (0 | 1, 0) => Err(Failure::new(Exit::Usage, "no secret is named")),
+            (1, _) => Err(Failure::new(Exit::Usage, "one value is for one secret")),
+            _ => Err(Failure::new(Exit::Usage, "one way to bring the value is enough")),
+        }
+    }
+
+    fn all_that_reseal_makes(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for name in self.plan.file.secrets.keys() {
+            let strategy = self.plan.secret(name).ok().and_then(|secret| secret.strategy);
+            if matches!(strategy, Some(Strategy::Paste | Strategy::Issue | Strategy::Columns)) {
+                self.app.ui.note(format!("{name} is left out: reseal does not make its value"));
+            } else {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    fn names_or_all(&self, which: &RotateNames) -> Outcome<Vec<String>> {
+        if which.names.is_empty() {
+            return Ok(self.plan.file.secrets.keys().cloned().collect());
+        }
+        which.names.iter().map(|name| self.short_name(name).map(str::to_owned)).collect()
+    }
+
+    /// The name in the plan; the name in the vault will do as well.
+    fn short_name<'n>(&self, name: &'n str) -> Outcome<&'n str> {
+        let short = name.strip_prefix(&self.plan.file.prefix).unwrap_or(name);
+        let known = [name, short].into_iter().find(|name| self.plan.file.secrets.contains_key(*name));
+        known.ok_or_else(|| match self.plan.secret(name) {
+            Err(error) => error.into(),
+            Ok(_) => Failure::new(Exit::NotFound, format!("the plan has no secret `{name}`")),
+        })
+    }
+
+    fn imposed(&self, name: &str, args: &ValueArgs) -> Outcome<SecretBytes> {
+        input::check_value_args(args, self.app.global.opener()?.as_ref())?;
+        input::read_value(args, self.app.asker(), name)
+    }
+
+    fn failed(&self, name: &str, error: RotateError) -> Failure {
+        let interrupted = matches!(error, RotateError::Interrupted { .. });
+        let failure = Failure::from(error).while_doing(format!("cannot rotate `{name}`"));
+        match self.app.signals.exit() {
+            Some(exit) if interrupted => failure.with_exit(exit),
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What is told of rotations.
+
+use std::time::Duration;
+
+use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step};
+use serde_json::{Value, json};
+
+use crate::ui::Table;
+use crate::when;
+
+/// A rotation that would be possible, for programs.
+pub(super) fn proposal_object(proposal: &Proposal) -> Value {
+    json!({
+        "name": proposal.name(),
+        "secret": proposal.secret().as_str(),
+        "from": proposal.from(),
+        "overlap_seconds": proposal.overlap(),
+        "steps": proposal.steps().iter().map(step_object).collect::<Vec<_>>(),
+    })
+}
+
+/// A rotation that would be possible, for people.
+pub(super) fn proposal_words(proposal: &Proposal) -> String {
+    let mut words = format!("{}: version {} can be rotated\n", proposal.name(), proposal.from());
+    for step in proposal.steps() {
+        words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
+    }
+    if proposal.overlap() > 0 {
+        let span = span(Duration::from_secs(proposal.overlap()));
+        words.push_str(&format!("  the old value works for another {span}\n"));
+    }
+    words
+}
+
+/// A rotation, for programs.
+pub(super) fn rotation_object(rotation: &Rotation) -> Value {
+    json!({
+        "name": rotation.name,
+        "secret": rotation.secret,
+        "number": rotation.number,
+        "from": rotation.from,
+        "to": rotation.to,
+        "state": rotation.state.name(),
+        "attention": rotation.attention,
+        "failure": rotation.failure,
+        "reason": rotation.reason,
+        "begun_at": when::show(rotation.begun_at),
+        "finished_at": rotation.finished_at.map(when::show),
+        "ended_at": rotation.ended_at.map(when::show),
+        "overlap_ends_at": rotation.retire_due().map(when::show),
+        "steps": rotation.steps.iter().map(step_object).collect::<Vec<_>>(),
+    })
+}
+
+/// How a rotation stands at the end of a command, for people.
+pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
+    let Rotation { name, from, to, .. } = rotation;
+    match ended {
+        Ended::Done => format!("{name}: version {to} is in use everywhere, and version {from} nowhere"),
+        Ended::Overlap { until } => format!(
+            "{name}: version {to} is in use everywhere; version {from} works until it is retired, due {}",
+            when::show(*until)
+        ),
+        Ended::RolledBack { why: None, .. } => {
+            format!("{name}: taken back; everything is as it was with version {from}")
+        }
+        Ended::RolledBack { why: Some(why), .. } => {
+            format!("{name}: failed and taken back; everything is as it was\n  {why}")
+        }
+        Ended::NeedsAttention { why } => format!(
+            "{name}: needs attention, between version {from} and version {to}\n  {why}\n  \
+             when that is mended: `reseal rotate resume {name}`, or `reseal rotate rollback {name}`"
+        ),
+    }
+}
+
+/// The head of the table of rotations.
+pub(super) fn status_table() -> Table {
+    Table::new(&["name", "version", "state", "since", "old value ends", "owed"])
+}
+
+/// A row of it.
+pub(super) fn status_row(table: &mut Table, name: &str, last: Option<&Rotation>, owed: Option<&Owed>) {
+    let owed = owed.map(|owed| owed.reason.clone()).unwrap_or_default();
+    let Some(last) = last else {
+        table.row([name, "-", "never rotated", "-", "-", owed.as_str()]);
+        return;
+    };
+    let state = if last.attention.is_some() { "needs attention" } else { last.state.name() };
+    let since = when::show(last.ended_at.or(last.finished_at).unwrap_or(last.begun_at));
+    let ends = last.retire_due().map_or_else(|| "-".to_owned(), when::show);
+    let versions = format!("{} to {}", last.from, last.to);
+    table.row([name, versions.as_str(), state, since.as_str(), ends.as_str(), owed.as_str()]);
+}
+
+/// The same for programs.
+pub(super) fn status_object(name: &str, last: Option<&Rotation>, owed: Option<&Owed>) -> Value {
+    json!({
+        "name": name,
+        "rotation": last.map(rotation_object),
+        "owed_reason": owed.map(|owed| &owed.reason),
+        "owed_since": owed.map(|owed| when::show(owed.since)),
+    })
+}
+
+/// A span of time in its largest whole units.
+pub(super) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds >= 2 * size).unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / size)
+}
+
+fn step_object(step: &Step) -> Value {
+    json!({ "phase": step.phase.name(), "action": step.action.to_string(), "state": step.state.name() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_fitting_units() {
+        let told: Vec<_> =
+            [0, 90, 7_200, 86_400, 1_209_600].map(|seconds| span(Duration::from_secs(seconds))).into();
+        assert_eq!(told, ["0s", "90s", "2h", "24h", "14d"]);
+    }
+}

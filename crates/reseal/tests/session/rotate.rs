@@ -1,0 +1,198 @@
+//! Sessions with `rotate` on files and commands.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::{Ended, Session};
+
+const PLAN: &str = r#"schema = 1
+vault = "v.vault"
+
+[apps.web]
+restart = ["./restart", "web"]
+
+[files.".env"]
+readers = ["shell"]
+used_by = ["web"]
+
+[secrets."api/key"]
+strategy = "overlap"
+overlap = "1h"
+write = [
+  { file = ".env", var = "API_KEY" },
+  { file = ".env", var = "API_KEY_OLD", holds = "previous" },
+]
+
+[secrets."smtp/password"]
+strategy = "paste"
+min = 8
+how = "in the provider's console"
+write = [{ file = ".env", var = "SMTP_PASSWORD" }]
+"#;
+
+const ENV: &str =
+    "# kept\nexport API_KEY='first-value'\nAPI_KEY_OLD=\nSMTP_PASSWORD=\"mail-one\" # kept too\n";
+
+/// An application that "runs" with what its file held when it was restarted last.
+fn session() -> Session {
+    let session = Session::new();
+    fs::write(session.path("reseal.toml"), PLAN).unwrap();
+    fs::write(session.path(".env"), ENV).unwrap();
+    let restart = session.path("restart");
+    fs::write(
+        &restart,
+        "#!/bin/sh\n[ ! -e broken ] || { echo broken: $(cat .env) >&2; exit 1; }\n[ ! -e slow ] || { touch started; sleep 1; }\ncp .env running\n",
+    )
+    .unwrap();
+    fs::set_permissions(&restart, fs::Permissions::from_mode(0o755)).unwrap();
+    session.feed(&["put", "api/key", "-"], b"first-value").done();
+    session.feed(&["put", "smtp/password", "-"], b"mail-one").done();
+    session
+}
+
+fn env(session: &Session) -> String {
+    fs::read_to_string(session.path(".env")).unwrap()
+}
+
+fn value(session: &Session, arguments: &[&str]) -> String {
+    session.run(&[&["get", "api/key"], arguments].concat()).done().stdout.trim_end().to_owned()
+}
+
+#[test]
+fn a_plan_writes_nothing() {
+    let session = session();
+    let told = session.json(&["rotate", "plan", "api/key"]);
+    assert_eq!(told["secrets"][0]["overlap_seconds"], 3600);
+    session.run(&["rotate", "api/key", "--dry-run"]).done();
+    assert_eq!(env(&session), ENV);
+    assert!(!session.path("running").exists());
+    assert_eq!(
+        session.json(&["rotate", "status", "api/key"])["secrets"][0]["rotation"],
+        serde_json::Value::Null
+    );
+}
+
+#[test]
+fn overlap_then_retire() {
+    let session = session();
+    session.run(&["rotate", "api/key", "--reason", "yearly"]).done();
+    let new = value(&session, &[]);
+    assert_eq!(new.len(), 43);
+    let both =
+        ENV.replace("'first-value'", &format!("'{new}'")).replace("API_KEY_OLD=", "API_KEY_OLD=first-value");
+    assert_eq!(env(&session), both);
+    assert_eq!(fs::read_to_string(session.path("running")).unwrap(), both);
+    assert_eq!(value(&session, &["--label", "previous"]), "first-value");
+    session.run(&["rotate", "api/key"]).code(8).says("rotate retire api/key");
+    session.run(&["rotate", "retire"]).done();
+    assert_eq!(env(&session), both, "it is not due yet");
+    session.run(&["rotate", "retire", "api/key"]).code(8).says("End it now?");
+    session.run(&["rotate", "retire", "api/key", "-y"]).done();
+    assert_eq!(env(&session), ENV.replace("'first-value'", &format!("'{new}'")));
+    let told = session.json(&["rotate", "status", "api/key"]);
+    assert_eq!(told["secrets"][0]["rotation"]["state"], "done");
+    session.run(&["rotate", "rollback", "api/key", "-y"]).code(8).says("cannot be rolled back");
+    session.run(&["rotate", "api/key"]).done();
+}
+
+#[test]
+fn what_fails_is_taken_back_and_says_so_without_values() {
+    let session = session();
+    fs::write(session.path("broken"), "").unwrap();
+    // The application cannot be brought back either.
+    let parked = session.run(&["rotate", "api/key"]).code(10).says("broken: # kept");
+    assert!(!parked.stderr.contains("first-value"), "{parked:?}");
+    assert_eq!(env(&session), ENV);
+    session.run(&["rotate", "api/key"]).code(10).says("rotate resume api/key");
+    session.run(&["discard", "api/key"]).code(8).says("a rotation of `api/key` needs");
+    fs::remove_file(session.path("broken")).unwrap();
+    session.run(&["rotate", "resume"]).code(9);
+    assert_eq!((env(&session).as_str(), value(&session, &[]).as_str()), (ENV, "first-value"));
+    session.run(&["rotate", "api/key"]).done();
+}
+
+#[test]
+fn rollback_brings_the_old_value_back_while_it_works() {
+    let session = session();
+    session.run(&["rotate", "api/key"]).done();
+    session.run(&["rotate", "rollback", "api/key"]).code(8);
+    session.run(&["rotate", "rollback", "api/key", "-y", "--reason", "a client was forgotten"]).done();
+    assert_eq!((env(&session).as_str(), value(&session, &[]).as_str()), (ENV, "first-value"));
+    assert_eq!(fs::read_to_string(session.path("running")).unwrap(), ENV);
+}
+
+#[test]
+fn a_file_that_holds_another_value_is_refused_before_any_change() {
+    let session = session();
+    fs::write(session.path(".env"), ENV.replace("'first-value'", "two")).unwrap();
+    session.run(&["rotate", "api/key"]).code(8).says("API_KEY is not the current value");
+    fs::write(session.path(".env"), ENV.replace("API_KEY_OLD=\n", "")).unwrap();
+    session.run(&["rotate", "api/key"]).code(8).says("no variable API_KEY_OLD");
+    assert_eq!(value(&session, &[]), "first-value");
+}
+
+#[test]
+fn a_pasted_value_is_brought_and_checked() {
+    let session = session();
+    session.run(&["rotate", "smtp/password"]).code(8).says("provider's console");
+    session.feed(&["rotate", "smtp/password", "-"], b"short").code(8).says("shorter than `min`");
+    session.feed(&["rotate", "smtp/password", "-"], b"mail two #2").done();
+    assert_eq!(env(&session), ENV.replace("mail-one", "mail two #2"));
+    let all = session.run(&["rotate", "--all", "-n"]).done().says("smtp/password is left out");
+    assert!(all.stdout.contains("api/key"), "{all:?}");
+    session.run(&["rotate", "rollback", "smtp/password", "-y"]).done();
+    assert_eq!(env(&session), ENV);
+}
+
+#[test]
+fn what_is_owed_is_settled_by_a_rotation() {
+    let session = session();
+    session.run(&["rotate", "owe", "api/key", "--reason", "in a screenshot"]).done();
+    assert_eq!(
+        session.json(&["rotate", "status", "api/key"])["secrets"][0]["owed_reason"],
+        "in a screenshot"
+    );
+    session.run(&["rotate", "api/key"]).done();
+    let told = session.json(&["rotate", "status", "api/key"]);
+    assert_eq!(told["secrets"][0]["owed_reason"], serde_json::Value::Null);
+}
+
+#[test]
+fn names_are_those_of_the_plan() {
+    let session = session();
+    session.run(&["rotate", "api/kee"]).code(3).says("the plan has: api/key, smtp/password");
+    session.run(&["rotate"]).code(2);
+    session.run(&["rotate", "rollback", "api/key", "-y"]).code(3).says("was never rotated");
+}
+
+#[test]
+fn ctrl_c_between_two_steps_keeps_the_state_and_resume_goes_on() {
+    let session = session();
+    fs::write(session.path("slow"), "").unwrap();
+    let arguments = ["--key-file", "key", "--no-input", "rotate", "api/key"];
+    let child = session.spawn(&arguments);
+    while !session.path("started").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    Ended::of(child.wait_with_output().unwrap()).code(130).says("its state is kept");
+    assert!(session.path("running").exists(), "the step in hand came to its end");
+    let told = session.json(&["rotate", "status", "api/key"]);
+    assert_eq!(told["secrets"][0]["rotation"]["state"], "changing");
+    session.run(&["rotate", "resume"]).done();
+    assert_eq!(session.json(&["rotate", "status", "api/key"])["secrets"][0]["rotation"]["state"], "overlap");
+}
+
+#[test]
+fn two_processes_do_not_rotate_at_once() {
+    let session = session();
+    fs::write(session.path("slow"), "").unwrap();
+    let child = session.spawn(&["--key-file", "key", "--no-input", "rotate", "api/key"]);
+    while !session.path("started").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    session.feed(&["rotate", "smtp/password", "-"], b"mail-two").code(5).says("another process rotates");
+    Ended::of(child.wait_with_output().unwrap()).done();
+    session.feed(&["rotate", "smtp/password", "-"], b"mail-two").done();
+}
