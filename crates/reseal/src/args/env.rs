@@ -52,10 +52,10 @@ pub(crate) struct EnvFileArgs {
 /// Where in the value.
 #[derive(Debug, Default, Args)]
 pub(crate) struct PartArgs {
-    /// Only a part: url.password, url.user, url.userinfo, url.query.NAME, list[0], json:/pointer, template:TEXT{value}
+    /// Only a part: url.password, url.user, url.userinfo, url.query.NAME, `list[0]`, json:/pointer, template:TEXT{value}
     #[arg(long, value_name = "PART", value_parser = parse_place)]
     part: Option<Place>,
-    /// With --part list[N]: what is between the elements, if not a comma
+    /// With `--part list[N]`: what is between the elements, if not a comma
     #[arg(long, value_name = "CHARACTER", requires = "part")]
     sep: Option<char>,
 }
