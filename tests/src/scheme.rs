@@ -153,6 +153,7 @@ impl Scheme {
             name: (*name).to_owned(),
             column_type: self.column_type,
             id: self.id(index),
+            replaces: None,
             from: side("old", &self.old),
             to: side("new", &self.new),
         };

@@ -134,6 +134,7 @@ impl Pair {
             name: name.to_owned(),
             column_type: stock.column_type(),
             id: ColumnId([number; 16]),
+            replaces: None,
             from: from.clone(),
             to: to.clone(),
         };

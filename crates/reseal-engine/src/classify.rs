@@ -204,6 +204,7 @@ fn reason_of(error: OpenError, names_key: bool) -> Reason {
         OpenError::Unsupported { .. } => Reason::Unsupported,
         OpenError::OtherKey => Reason::UnknownKey,
         OpenError::TooLarge(_) => Reason::TooLarge,
+        OpenError::EncodingNotNamed => Reason::EncodingNotNamed,
         OpenError::Unopened if names_key => Reason::Corrupt,
         _ => Reason::Unopened,
     }
@@ -212,6 +213,7 @@ fn reason_of(error: OpenError, names_key: bool) -> Reason {
 /// Of two reasons the one that says more.
 fn weight(reason: Reason) -> u8 {
     match reason {
+        Reason::EncodingNotNamed => 7,
         Reason::UnknownKey => 6,
         Reason::Corrupt => 5,
         Reason::TooLarge => 4,

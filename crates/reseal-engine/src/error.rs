@@ -68,6 +68,9 @@ pub enum EngineError {
     /// The plan names something that cannot be: a missing key, a codec that does not fit.
     #[error("{0}")]
     Plan(String),
+    /// The address of the server, or what it names for TLS, cannot be used. Never repeats the address.
+    #[error("{0}")]
+    Address(String),
     /// A fault of the engine itself, or of a format; what was committed before stands.
     #[error("internal fault: {0}")]
     Internal(String),
@@ -83,7 +86,9 @@ impl EngineError {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused(_) | Self::Plan(_) => ErrorKind::Refused,
+            // Refused too, but what stands in the way may go away by itself.
+            Self::Refused(refusals) if refusals.iter().any(Refusal::is_conflict) => ErrorKind::Conflict,
+            Self::Refused(_) | Self::Plan(_) | Self::Address(_) => ErrorKind::Refused,
             Self::Damaged(_) => ErrorKind::Damaged,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NeedsAttention(_) | Self::Quarantine { .. } => ErrorKind::NeedsAttention,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ledger::RunId;
+
 /// A reason not to start. Each says what is wrong; [`Refusal::hint`] says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,6 +35,18 @@ pub enum Refusal {
         sampled: u64,
         /// How many of them opened.
         opened: u64,
+    },
+    /// What the plan says of the formats of a column does not go together.
+    Format {
+        /// The column.
+        column: String,
+        /// Why not.
+        why: String,
+    },
+    /// Values open once they are read in an encoding that the plan has to name, because others look like it.
+    Encoding {
+        /// The column.
+        column: String,
     },
     /// Values would not fit after re-encryption.
     TooNarrow {
@@ -83,6 +97,24 @@ pub enum Refusal {
     NoBlockRange(String),
     /// The table still carries the fence of another run.
     Fence(String),
+    /// What the record of runs stands in belongs to a stranger, who could make anything run with our rights.
+    SchemaOwner {
+        /// The schema or a table of it.
+        what: String,
+        /// Its owner.
+        owner: String,
+    },
+    /// Another version of reseal made the record of runs.
+    SchemaVersion(String),
+    /// A right is missing without which runs cannot be recorded, as GRANT names it.
+    Grant(String),
+    /// Another run is active on the table.
+    OtherRun {
+        /// The table.
+        relation: String,
+        /// The run.
+        run: RunId,
+    },
     /// A generated column, which cannot be set.
     Generated(String),
     /// An update that was tried and rolled back failed.
@@ -114,6 +146,10 @@ impl fmt::Display for Refusal {
                 f,
                 "{opened} of {sampled} sampled values of column `{column}` open under the keys of the plan"
             ),
+            Self::Format { column, why } => write!(f, "column `{column}`: {why}"),
+            Self::Encoding { column } => {
+                write!(f, "values of column `{column}` are base64url, which the plan does not say")
+            }
             Self::TooNarrow { column, limit, needed } => {
                 write!(f, "column `{column}` takes {limit} characters, the new values need {needed}")
             }
@@ -133,6 +169,17 @@ impl fmt::Display for Refusal {
             Self::Privilege { relation, privilege } => write!(f, "no {privilege} right on {relation}"),
             Self::NoBlockRange(relation) => write!(f, "{relation} cannot be read by block range here"),
             Self::Fence(constraint) => write!(f, "the fence `{constraint}` of another run is still in place"),
+            Self::SchemaOwner { what, owner } => {
+                write!(
+                    f,
+                    "{what} belongs to {owner}, who could make anything run with the rights of this role"
+                )
+            }
+            Self::SchemaVersion(found) => {
+                write!(f, "schema reseal has version {found}, which this reseal does not know")
+            }
+            Self::Grant(grant) => write!(f, "the role has no right to {grant}, so runs cannot be recorded"),
+            Self::OtherRun { relation, run } => write!(f, "run {run} is active on {relation}"),
             Self::Generated(column) => write!(f, "column `{column}` is generated and cannot be set"),
             Self::UpdateFails { relation, reason } => write!(f, "an update of {relation} fails: {reason}"),
         }
@@ -140,6 +187,11 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// Whether someone else's run is in the way, rather than something about the table or the plan.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::OtherRun { .. })
+    }
+
     /// What to do about it, as a sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -149,6 +201,9 @@ impl Refusal {
             Self::ColumnType { .. } => "use a column of type text, varchar or bytea".into(),
             Self::RowBindingWithoutKey => "use binding `column`, or add a primary key".into(),
             Self::WrongKey { .. } => "inspect the column to see which formats and keys are present".into(),
+            Self::Encoding { .. } => {
+                "name it: `encoding = \"base64url\"`, or `\"base64url-unpadded\"` where values do not end in `=`".into()
+            }
             Self::TooNarrow { column, needed, .. } => {
                 format!(
                     "widen the column first: ALTER TABLE … ALTER COLUMN \"{column}\" TYPE varchar({needed})"
@@ -163,6 +218,20 @@ impl Refusal {
             Self::Fence(_) => "retire or undo the other run first".into(),
             Self::UpdateFails { .. } => {
                 "if a trigger, CHECK or index calls a function of the application, drop it for the run".into()
+            }
+            Self::SchemaOwner { what, owner } => {
+                let kind = if what.contains('.') { "TABLE" } else { "SCHEMA" };
+                let name = what.strip_prefix("schema ").unwrap_or(what);
+                format!(
+                    "connect as {owner}, GRANT {owner} TO the role, or ALTER {kind} {name} OWNER TO the role"
+                )
+            }
+            Self::SchemaVersion(_) => "use the version of reseal that made it".into(),
+            Self::Grant(grant) => format!("GRANT {grant} TO the role"),
+            Self::OtherRun { run, .. } => {
+                format!(
+                    "end it with the vault that began it; if that vault is lost, begin a new run with --supersede {run}"
+                )
             }
             Self::NoBlockRange(_) => "set enable_tidscan = on for the role".into(),
             _ => return None,

@@ -35,7 +35,9 @@ pub use finding::{Refusal, Warning};
 pub use ledger::{RunId, RunKey, RunState, SpanRecord, Tally};
 pub use observer::{BatchInfo, Event, Moment, Observer, Silent};
 pub use options::{CancelToken, RunOptions, Switch};
-pub use plan::{Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName};
-pub use survey::{Estimate, Survey, TableFacts};
+pub use plan::{
+    Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName, TableShape,
+};
+pub use survey::{Survey, TableFacts};
 pub use transform::{Census, ColumnCensus};
 pub use verified::{ByReason, Lease, Reason, VerifiedBatch};

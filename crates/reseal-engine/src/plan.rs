@@ -74,6 +74,21 @@ impl std::fmt::Display for TableName {
     }
 }
 
+/// What a plan needs to know of a table before there is a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// The name as the database spells it.
+    pub table: TableName,
+    /// The row key that was asked for; else the primary key, or a unique key that cannot be NULL, without the columns
+    /// of the run; empty if there is none.
+    pub key: Vec<KeyColumn>,
+    /// How the columns of the run hold their values.
+    pub columns: Vec<ColumnType>,
+    /// The ids under which the database knows them. Whoever may write there may have put them there: an id is to be
+    /// believed once a value opens under it.
+    pub ids: Vec<Option<ColumnId>>,
+}
+
 /// One column of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnPlan {
@@ -84,6 +99,9 @@ pub struct ColumnPlan {
     /// Its random id, part of the associated data of envelopes.
     #[serde(with = "column_id")]
     pub id: ColumnId,
+    /// The id under which the database knows it and no value is sealed: the run puts its own in that place.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "replaced_id")]
+    pub replaces: Option<ColumnId>,
     /// What it holds before the run.
     pub from: Side,
     /// What it holds after it.
@@ -114,7 +132,7 @@ pub struct RunPlan {
     pub run: RunId,
     /// Which way it goes.
     pub direction: Direction,
-    /// The forward run that this one takes back.
+    /// The run in whose place this one stands: the forward run that a rollback takes back, or one whose vault is lost.
     pub supersedes: Option<RunId>,
     /// The table; its partitions are found when the run starts.
     pub table: TableName,
@@ -261,6 +279,11 @@ impl Job {
     }
 }
 
+/// A name in quotes, as SQL takes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 fn codec(column: &ColumnPlan, side: &Side, keyring: &Keyring) -> Result<Codec, EngineError> {
     let key = keyring
         .get(&side.key)
@@ -287,5 +310,29 @@ mod column_id {
         // Run ids have the same form.
         let id = RunId::from_hex(&text).ok_or_else(|| D::Error::custom("a column id has 32 hex digits"))?;
         Ok(ColumnId(id.0))
+    }
+}
+
+/// A column id that may be missing.
+mod replaced_id {
+    use reseal_crypto::ColumnId;
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::Serializer;
+
+    use super::column_id;
+
+    pub(super) fn serialize<S: Serializer>(id: &Option<ColumnId>, serializer: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => column_id::serialize(id, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ColumnId>, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Id(#[serde(with = "column_id")] ColumnId);
+        Ok(Option::<Id>::deserialize(deserializer)?.map(|Id(id)| id))
     }
 }

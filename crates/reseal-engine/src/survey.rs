@@ -8,6 +8,7 @@ use crate::error::EngineError;
 use crate::finding::{Refusal, Warning};
 use crate::plan::Job;
 use crate::transform::{Census, census_on_pool};
+use crate::verified::Reason;
 
 /// What a store knows about a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,17 +31,6 @@ pub struct TableFacts {
     pub longest: Vec<u64>,
 }
 
-/// What a run would cost, by rule of thumb.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Estimate {
-    /// Seconds, at the speed of two shared cores.
-    pub seconds: u64,
-    /// Bytes of write-ahead log.
-    pub wal_bytes: u64,
-    /// Bytes by which the table grows until old row versions are cleaned up.
-    pub bloat_bytes: u64,
-}
-
 /// A survey of the target of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -58,29 +48,20 @@ impl Survey {
         sample: Batch,
     ) -> Result<Self, EngineError> {
         judge_formats(job, &mut facts);
-        judge_widths(job, &mut facts)?;
+        judge_widths(job, &mut facts);
         let census = census_on_pool(job.clone(), sample, Look::OldFirst).await?;
         for (name, column) in job.column_names().zip(&census.columns) {
             let opened = column.old + column.new;
             let sampled = opened + column.unopened();
-            if sampled > 0 && opened * 2 < sampled {
+            if column.left.of(Reason::EncodingNotNamed) > 0 {
+                facts.refusals.push(Refusal::Encoding { column: name.into() });
+            } else if sampled > 0 && opened * 2 < sampled {
                 facts.refusals.push(Refusal::WrongKey { column: name.into(), sampled, opened });
             } else if column.unopened() > 0 {
                 facts.warnings.push(Warning::Unopened { column: name.into(), count: column.unopened() });
             }
         }
         Ok(Self { facts, census })
-    }
-
-    /// What the run would cost.
-    pub fn estimate(&self) -> Estimate {
-        // Measured: 150,000 rows a second on two cores, 800 bytes of log for rows of 250 bytes.
-        let TableFacts { rows, bytes, .. } = self.facts;
-        Estimate {
-            seconds: rows / 150_000 + 1,
-            wal_bytes: rows.saturating_mul(550).saturating_add(bytes),
-            bloat_bytes: bytes,
-        }
     }
 
     /// The reasons not to start.
@@ -106,19 +87,19 @@ fn judge_formats(job: &Job, facts: &mut TableFacts) {
 }
 
 /// Limited columns must take the longest value in its new form.
-fn judge_widths(job: &Job, facts: &mut TableFacts) -> Result<(), EngineError> {
+fn judge_widths(job: &Job, facts: &mut TableFacts) {
     for (index, column) in job.plan.columns.iter().enumerate() {
         let (Some(limit), longest) = (facts.widths[index], facts.longest[index]) else { continue };
         let longest = usize::try_from(longest).unwrap_or(usize::MAX);
-        let needed = column
-            .from
-            .spec
-            .grown_len(&column.to.spec, column.column_type, longest)
-            .map_err(|error| EngineError::Plan(format!("column `{}`: {error}", column.name)))?;
-        let needed = needed as u64;
-        if needed > limit {
-            facts.refusals.push(Refusal::TooNarrow { column: column.name.clone(), limit, needed });
+        match column.from.spec.grown_len(&column.to.spec, column.column_type, longest) {
+            Ok(needed) if needed as u64 > limit => {
+                let needed = needed as u64;
+                facts.refusals.push(Refusal::TooNarrow { column: column.name.clone(), limit, needed });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                facts.refusals.push(Refusal::Format { column: column.name.clone(), why: error.to_string() });
+            }
         }
     }
-    Ok(())
 }

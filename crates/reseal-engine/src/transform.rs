@@ -439,6 +439,7 @@ mod tests {
                 name: "c".into(),
                 column_type: ColumnType::Bytes,
                 id: ColumnId([1; 16]),
+                replaces: None,
                 from: side(1),
                 to: side(2),
             }],

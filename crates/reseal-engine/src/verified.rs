@@ -24,13 +24,15 @@ pub enum Reason {
     Corrupt,
     /// Asks for more memory or work than is allowed, or would after sealing.
     TooLarge,
+    /// Opens once it is read as base64url, which the plan does not say.
+    EncodingNotNamed,
     /// Opens under the old key, and the database does not take the new value: a trigger suppresses the write.
     WriteSuppressed,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Empty,
         Self::NotCiphertext,
         Self::Unsupported,
@@ -38,6 +40,7 @@ impl Reason {
         Self::Unopened,
         Self::Corrupt,
         Self::TooLarge,
+        Self::EncodingNotNamed,
         Self::WriteSuppressed,
     ];
 
@@ -51,6 +54,7 @@ impl Reason {
             Self::Unopened => "unopened",
             Self::Corrupt => "corrupt",
             Self::TooLarge => "too-large",
+            Self::EncodingNotNamed => "encoding-not-named",
             Self::WriteSuppressed => "write-suppressed",
         }
     }

@@ -162,8 +162,17 @@ impl Codec {
         let mut opened = open(&messages, &rows, plaintexts).into_iter();
         let join = |result: Result<(Range<usize>, Encoding), OpenError>| {
             let (_, encoding) = result?;
-            let value = opened.next().expect("there is one result for every message that was decoded")?;
-            Ok(self.opened(value, encoding))
+            let value = opened.next().expect("there is one result for every message that was decoded");
+            // Other text may look like base64url too; what opens is.
+            let unnamed = self.reading == Reading::Detected && matches!(encoding, Encoding::Base64Url { .. });
+            match value {
+                Ok(_) if unnamed => Err(OpenError::EncodingNotNamed),
+                Err(_) if unnamed => {
+                    let reason = "neither base64 nor hex, nor does it open as base64url";
+                    Err(OpenError::Malformed { format: self.format.name(), reason })
+                }
+                value => Ok(self.opened(value?, encoding)),
+            }
         };
         decoded.into_iter().map(join).collect()
     }
@@ -180,11 +189,6 @@ impl Codec {
                 // What looks like either is what the column writes.
                 (Encoding::Base64 { lines }, Encoding::Base64 { lines: own }) => {
                     Encoding::Base64 { lines: lines || own }
-                }
-                (Encoding::Base64Url { .. }, _) => {
-                    let reason =
-                        "neither base64 nor hex; base64url has to be named: `encoding = \"base64url\"`";
-                    return Err(OpenError::Malformed { format: self.format.name(), reason });
                 }
                 (detected, _) => detected,
             },

@@ -172,6 +172,9 @@ pub enum OpenError {
     /// Opens only together with the key of its row, which was not given.
     #[error("bound to its row, but no row key was given")]
     RowKeyMissing,
+    /// Opens, but stands in base64url, which a column that does not name it may not be written back in.
+    #[error("stands in base64url, which has to be named: `encoding = \"base64url\"`")]
+    EncodingNotNamed,
     /// The message asks for more memory or work than is allowed.
     #[error("asks for more than the limit of {0}")]
     TooLarge(&'static str),

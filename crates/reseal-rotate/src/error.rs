@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use reseal_crypto::ColumnId;
 use reseal_crypto::keyring::HandleClash;
 use reseal_crypto::random::RandomError;
-use reseal_engine::EngineError;
+use reseal_engine::{EngineError, RunId};
 use reseal_vault::{NameError, SecretKind, VaultError};
 
 use crate::apps::AppError;
@@ -138,6 +139,36 @@ pub enum RotateError {
         columns: String,
         /// `run` or `rollback`.
         unfinished: &'static str,
+    },
+    /// Another run is active on the table.
+    #[error("run {run} is active on {table}, and {}", whose(.known_as.as_deref()))]
+    OtherRun {
+        /// The run.
+        run: RunId,
+        /// The table.
+        table: String,
+        /// The columns whose run it is, if the vault knows it.
+        known_as: Option<String>,
+        /// The columns that were to be re-encrypted.
+        columns: String,
+    },
+    /// A run that the vault knows is gone on with, not superseded.
+    #[error("this vault knows run {run}: it belongs to columns `{columns}`")]
+    KnownRun {
+        /// The run.
+        run: RunId,
+        /// Its columns.
+        columns: String,
+    },
+    /// The database knows a column by an id that no value opens under.
+    #[error(
+        "the database knows column {column} by id {id}, which this vault does not know, and no value opens under it"
+    )]
+    ColumnId {
+        /// The column, with its table.
+        column: String,
+        /// The id.
+        id: ColumnId,
     },
     /// The plan asks for something that this version does not do, and that may not be left out silently.
     #[error("columns `{columns}` ask for `{field}`, which this version does not do")]
@@ -291,8 +322,12 @@ impl RotateError {
             | Self::WrongKind { .. }
             | Self::NoSecondCopy { .. }
             | Self::NotDone { .. }
+            | Self::ColumnId { .. }
             | Self::Keys(_) => ErrorKind::Refused,
-            Self::Unfinished { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
+            Self::Unfinished { .. }
+            | Self::Overtaken { .. }
+            | Self::OtherRun { .. }
+            | Self::KnownRun { .. } => ErrorKind::Conflict,
             Self::UnknownSecret { .. } | Self::NoCurrentValue { .. } | Self::NoRotation { .. } => {
                 ErrorKind::NotFound
             }
@@ -356,6 +391,15 @@ impl RotateError {
             }
             Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
             Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),
+            Self::OtherRun { known_as: Some(columns), .. } | Self::KnownRun { columns, .. } => {
+                format!("finish it first with `reseal reencrypt resume {columns}`")
+            }
+            Self::OtherRun { run, columns, .. } => format!(
+                "if no other vault goes on with it, `reseal reencrypt run {columns} --supersede {run}` ends it and keeps what it did"
+            ),
+            Self::ColumnId { .. } => {
+                "restore a newer backup of the vault; if this one is the newest, someone changed that id in the database".into()
+            }
             Self::Engine(EngineError::Refused(refusals)) => return refusals.iter().find_map(|refusal| refusal.hint()),
             Self::Engine(EngineError::Quarantine { .. }) => {
                 "`reseal reencrypt status` counts them by reason; if they may stay as they are, go on with --max-quarantine N"
@@ -365,5 +409,13 @@ impl RotateError {
             _ => return None,
         };
         Some(hint)
+    }
+}
+
+/// Whose a run is.
+fn whose(columns: Option<&str>) -> String {
+    match columns {
+        Some(columns) => format!("belongs to columns `{columns}`"),
+        None => "this vault does not know it: it was restored from an older backup, or another vault began the run".into(),
     }
 }

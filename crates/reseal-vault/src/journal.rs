@@ -86,13 +86,52 @@ impl Vault {
         })
     }
 
+    /// The id of a column of a database, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Tampered`].
+    pub fn known_column_id(
+        &mut self,
+        server: &str,
+        table: &str,
+        column: &str,
+    ) -> Result<Option<ColumnId>, VaultError> {
+        let key = column_key(server, table, column);
+        self.journal_get(COLUMN_ID, &key)?.map(|bytes| column_id(&bytes)).transpose()
+    }
+
+    /// Gives a column the id that its values are bound to: a vault that was restored may not know it, or have drawn another.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Refused`] if it is the id of another column: then values of one could pass for those of the other.
+    /// [`VaultError::Busy`], [`VaultError::Tampered`].
+    pub fn adopt_column_id(
+        &mut self,
+        server: &str,
+        table: &str,
+        column: &str,
+        id: ColumnId,
+    ) -> Result<(), VaultError> {
+        let key = column_key(server, table, column);
+        // EXPOSE: column ids are not secret.
+        let is_others = |known: &JournalRecord| known.id != key && known.bytes.expose() == id.0;
+        if self.journal_list(COLUMN_ID)?.iter().any(is_others) {
+            return Err(VaultError::refused("another column has this column id"));
+        }
+        let event = Event::done("column id adopted").of(format!("{server} {table}.{column}"));
+        let bytes = SecretBytes::copy_from(&id.0);
+        self.journal_put(COLUMN_ID, &key, &bytes, event.detail(id.to_string()))
+    }
+
     /// The id of a column of a database: drawn when it is first asked for, the same ever after.
     ///
     /// # Errors
     ///
     /// [`VaultError::Busy`], [`VaultError::Tampered`].
     pub fn column_id(&mut self, server: &str, table: &str, column: &str) -> Result<ColumnId, VaultError> {
-        let key = serde_json::to_string(&[server, table, column]).expect("a list of texts");
+        let key = column_key(server, table, column);
         if let Some(known) = self.journal_get(COLUMN_ID, &key)? {
             return column_id(&known);
         }
@@ -137,6 +176,10 @@ pub(crate) fn read(view: &mut View<'_>, kind: &str, id: &str) -> Result<Option<S
 pub(crate) fn remove(change: &mut Change<'_>, kind: &str, id: &str) -> Result<bool, VaultError> {
     let record = record_id(change.keys(), kind, id);
     change.remove(RecordKind::Journal, record)
+}
+
+fn column_key(server: &str, table: &str, column: &str) -> String {
+    serde_json::to_string(&[server, table, column]).expect("a list of texts")
 }
 
 fn record_id(keys: &Keys, kind: &str, id: &str) -> RecordId {

@@ -49,7 +49,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Plan`] names the option that does not fit, never the string: it may hold a password.
+    /// [`EngineError::Address`] names the option that does not fit, never the string: it may hold a password.
     pub(super) fn split(text: &str) -> Result<Self, EngineError> {
         let is_url = text.starts_with("postgresql://") || text.starts_with("postgres://");
         let mut address = Self::default();
@@ -97,12 +97,12 @@ impl Address {
     fn take(&mut self, key: &str, value: &str) -> Result<bool, EngineError> {
         match key {
             "sslmode" => {
-                let unknown = || EngineError::Plan("sslmode is none of libpq's six values".into());
+                let unknown = || EngineError::Address("sslmode is none of libpq's six values".into());
                 self.ssl_mode = Some(SslMode::from_name(value).ok_or_else(unknown)?);
             }
             "sslrootcert" => self.root_cert = Some(value.to_owned()),
             "sslcert" | "sslkey" | "sslcrl" | "sslcrldir" | "sslpassword" => {
-                return Err(EngineError::Plan(format!("connection option {key} is not supported")));
+                return Err(EngineError::Address(format!("connection option {key} is not supported")));
             }
             _ => return Ok(false),
         }
@@ -111,7 +111,7 @@ impl Address {
 }
 
 pub(super) fn malformed() -> EngineError {
-    EngineError::Plan("not a Postgres URL or connection string".into())
+    EngineError::Address("not a Postgres URL or connection string".into())
 }
 
 /// A value of a `key=value` string, with or without quotes, and what follows it.

@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::describe::{column_type, key_columns, key_type};
+use super::leaf::with_tree;
 use super::session::PostgresSession;
 use super::sql::{column_expression, quoted, reduce};
 use crate::error::EngineError;
@@ -223,12 +224,8 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
     }
 }
 
-const LEAF_FACTS: &str = "
-    WITH RECURSIVE tree AS (
-        SELECT to_regclass($1)::oid AS oid
-        UNION ALL
-        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-    SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, coalesce(m.amname::text, ''),
+const LEAF_FACTS: &str = with_tree!(
+    "SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, coalesce(m.amname::text, ''),
            greatest(c.reltuples, 0)::int8, CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
            row_security_active(c.oid),
            has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
@@ -239,7 +236,8 @@ const LEAF_FACTS: &str = "
            current_setting('is_superuser')::bool AND c.relowner <> current_user::regrole::oid,
            pg_get_userbyid(c.relowner)::text, c.relpersistence = 'u'
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-      LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY 1";
+      LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY 1"
+);
 
 const COLUMN_FACTS: &str = "
     SELECT format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), a.attgenerated <> '',
@@ -262,37 +260,28 @@ const KEY_FACTS: &str = "
      WHERE a.attrelid = to_regclass($1) AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped";
 
 /// `tgtype` bits: 1 row, 2 before, 16 update, 64 instead.
-const TRIGGERS: &str = "
-    WITH RECURSIVE tree AS (
-        SELECT to_regclass($1)::oid AS oid
-        UNION ALL
-        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-    SELECT g.tgrelid::regclass::text, g.tgname::text,
+const TRIGGERS: &str = with_tree!(
+    "SELECT g.tgrelid::regclass::text, g.tgname::text,
            CASE WHEN g.tgconstraint <> 0 THEN 'CONSTRAINT' WHEN g.tgtype & 2 <> 0 THEN 'BEFORE' ELSE 'AFTER' END
            || CASE WHEN g.tgtype & 1 <> 0 THEN ' ROW' ELSE ' STATEMENT' END
            || CASE WHEN g.tginitdeferred THEN ' DEFERRED' ELSE '' END
       FROM pg_trigger g JOIN tree ON tree.oid = g.tgrelid JOIN pg_class c ON c.oid = g.tgrelid
-     WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0 AND c.relkind = 'r' ORDER BY 1, 2";
+     WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0 AND c.relkind = 'r' ORDER BY 1, 2"
+);
 
 /// `ev_type` 2 is UPDATE.
-const RULES: &str = "
-    WITH RECURSIVE tree AS (
-        SELECT to_regclass($1)::oid AS oid
-        UNION ALL
-        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-    SELECT r.ev_class::regclass::text, r.rulename::text FROM pg_rewrite r JOIN tree ON tree.oid = r.ev_class
-     WHERE r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1, 2";
+const RULES: &str = with_tree!(
+    "SELECT r.ev_class::regclass::text, r.rulename::text FROM pg_rewrite r JOIN tree ON tree.oid = r.ev_class
+     WHERE r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1, 2"
+);
 
-const INDEXES: &str = "
-    WITH RECURSIVE tree AS (
-        SELECT to_regclass($1)::oid AS oid
-        UNION ALL
-        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-    SELECT DISTINCT x.indexrelid::regclass::text, a.attname::text, x.indisunique
+const INDEXES: &str = with_tree!(
+    "SELECT DISTINCT x.indexrelid::regclass::text, a.attname::text, x.indisunique
       FROM pg_index x JOIN tree ON tree.oid = x.indrelid JOIN pg_attribute a ON a.attrelid = x.indrelid
      WHERE a.attname = ANY ($2::text[]) AND (a.attnum = ANY (x.indkey) OR EXISTS (SELECT FROM pg_depend d
            WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid AND d.refobjid = x.indrelid
-             AND d.refobjsubid = a.attnum)) ORDER BY 1, 2";
+             AND d.refobjsubid = a.attnum)) ORDER BY 1, 2"
+);
 
 const LONG_TRANSACTIONS: &str = "
     SELECT format('session %s (user %s, application %s, %s) since %s', pid, coalesce(usename, '?'),

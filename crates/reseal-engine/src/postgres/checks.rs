@@ -1,71 +1,175 @@
-//! CHECK constraints over the columns of a run: would they take the new values?
+//! CHECK constraints over the columns of a run: each is evaluated on values as the run would write them.
 
 use reseal_formats::ColumnType;
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
+use super::arrays::{Column, Raw, Source};
+use super::copy::{after, position_of};
 use super::session::PostgresSession;
-use super::sql::quoted;
+use super::sql::{quoted, reduce};
+use crate::batch::Batch;
+use crate::classify::Look;
 use crate::error::EngineError;
 use crate::finding::{Refusal, Warning};
+use crate::ledger::ScanRange;
+use crate::store::{Filter, ReadLimits};
 use crate::survey::TableFacts;
+use crate::transform::verify_on_pool;
+use crate::verified::VerifiedBatch;
+
+const TRYING: &str = "try a constraint on new values";
+/// The longest values of each column are tried beside those of the sample, up to a size that is quickly sealed.
+const LONGEST: usize = 4;
+const LONGEST_BYTES: usize = 16 << 20;
+
+/// A constraint of a leaf over columns of the run.
+struct Constraint {
+    name: String,
+    expression: String,
+    column: String,
+}
 
 impl PostgresSession {
-    /// Tries constraints on lengths with stand-ins as long as the longest new value; names the others.
-    pub(super) async fn judge_checks(&self, facts: &mut TableFacts) -> Result<(), EngineError> {
-        let columns: Vec<&str> = self.job.column_names().collect();
-        let found =
-            self.rows(CONSTRAINTS, &[(&self.table(), Type::TEXT), (&columns, Type::TEXT_ARRAY)]).await?;
-        if found.is_empty() {
+    /// Fences that other runs left.
+    pub(super) async fn judge_fences(&self, facts: &mut TableFacts) -> Result<(), EngineError> {
+        let constraints = self.constraints(&self.table()).await?.into_iter();
+        let fences = constraints.filter(|constraint| constraint.name.starts_with("reseal_fence_"));
+        facts.refusals.extend(fences.map(|fence| Refusal::Fence(fence.name)));
+        Ok(())
+    }
+
+    /// Seals the sample of a leaf, and its longest values, as the run would, and tries the constraints on them.
+    pub(super) async fn judge_checks(
+        &mut self,
+        leaf: &str,
+        sample: &Batch,
+        facts: &mut TableFacts,
+    ) -> Result<(), EngineError> {
+        let find = async |session: &mut Self| session.constraints(leaf).await;
+        let constraints = self.in_read_transaction(find).await?;
+        if constraints.is_empty() {
             return Ok(());
         }
-        let stand_ins = self.stand_ins().await?;
-        for row in &found {
-            let (name, expression): (String, String) = (row.get(0), row.get(1));
-            if name.starts_with("reseal_fence_") {
-                facts.refusals.push(Refusal::Fence(name));
-            } else if !expression.contains("length") {
-                let text = format!("constraint `{name}` judges the new values: {expression}");
-                facts.warnings.push(Warning::Other(text));
-            } else if !self.holds(&expression, &stand_ins).await? {
-                facts.refusals.push(Refusal::Check { constraint: name, column: row.get(2) });
+        let mut batches = vec![sample.clone()];
+        batches.extend(self.longest_rows(leaf).await?);
+        for batch in batches {
+            let sealed = verify_on_pool(self.job.clone(), batch, Look::OldFirst).await?;
+            if sealed.changes().is_empty() {
+                continue;
+            }
+            for constraint in &constraints {
+                let found = self.try_constraint(leaf, constraint, &sealed, facts).await?;
+                facts.refusals.extend(found.filter(|refusal| !facts.refusals.contains(refusal)));
             }
         }
         Ok(())
     }
 
-    /// Whether a constraint holds for a row of the table with stand-ins in the columns of the run.
-    async fn holds(&self, expression: &str, stand_ins: &str) -> Result<bool, EngineError> {
-        let statement = format!("SELECT ({expression}) IS NOT FALSE FROM ({stand_ins}) AS x");
-        let rows: Vec<Row> = self.rows(&statement, &[]).await?;
-        Ok(rows.iter().all(|row| row.get(0)))
+    async fn try_constraint(
+        &mut self,
+        leaf: &str,
+        constraint: &Constraint,
+        sealed: &VerifiedBatch,
+        facts: &mut TableFacts,
+    ) -> Result<Option<Refusal>, EngineError> {
+        let refusal =
+            Refusal::Check { constraint: constraint.name.clone(), column: constraint.column.clone() };
+        let tried = async |session: &mut Self| session.holds(leaf, &constraint.expression, sealed).await;
+        match self.in_read_transaction(tried).await {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(refusal)),
+            // Class 23: the type of the column is a domain that does not take the value.
+            Err(EngineError::Database(error))
+                if error.code.as_deref().is_some_and(|c| c.starts_with("23")) =>
+            {
+                Ok(Some(refusal))
+            }
+            Err(EngineError::Database(error)) if error.code.is_some() && !error.is_connection() => {
+                let text = format!("constraint `{}` could not be tried: {error}", constraint.name);
+                let warning = Warning::Other(text);
+                if !facts.warnings.contains(&warning) {
+                    facts.warnings.push(warning);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// One row of the table, with values as long as the longest will be in the columns of the run.
-    async fn stand_ins(&self) -> Result<String, EngineError> {
-        let all = self.rows(COLUMNS, &[(&self.table(), Type::TEXT)]).await?;
-        let mut fields = Vec::with_capacity(all.len());
-        for row in &all {
-            let name: &str = row.get(0);
-            let planned = self.job.plan.columns.iter().find(|column| column.name == name);
-            let Some(column) = planned else {
-                fields.push(format!("t.{}", quoted(name)));
-                continue;
-            };
-            let longest = self.longest(name, column.column_type).await?;
-            let longest = usize::try_from(longest).unwrap_or(usize::MAX);
-            let needed = column
-                .from
-                .spec
-                .grown_len(&column.to.spec, column.column_type, longest)
-                .map_err(|error| EngineError::Plan(format!("column `{name}`: {error}")))?;
-            let value = match column.column_type {
-                ColumnType::Text => format!("repeat('x', {needed})"),
-                ColumnType::Bytes => format!("convert_to(repeat('x', {needed}), 'UTF8')"),
-            };
-            fields.push(format!("{value} AS {}", quoted(name)));
+    /// Whether an expression holds for rows of a leaf with new values in the columns of the run.
+    async fn holds(&self, leaf: &str, expression: &str, sealed: &VerifiedBatch) -> Result<bool, EngineError> {
+        let mut fields = Vec::new();
+        for row in &self.rows(COLUMNS, &[(&leaf, Type::TEXT)]).await? {
+            let (name, type_name): (&str, &str) = (row.get(0), row.get(1));
+            let place = self.job.column_names().position(|column| column == name);
+            fields.push(match place {
+                Some(index) => format!("u.n{index}::{type_name} AS {}", quoted(name)),
+                None => format!("t.{}", quoted(name)),
+            });
         }
-        Ok(format!("SELECT {} FROM {} AS t LIMIT 1", fields.join(", "), self.table()))
+        let all: Vec<u32> = (0..sealed.changes().len() as u32).collect();
+        let place = Column::new(Source::Tids(&sealed.batch().locators), sealed.changes(), &all);
+        let values =
+            sealed.sealed().iter().map(|cells| Column::new(Source::Sealed(cells), sealed.changes(), &all));
+        let types = self.job.plan.columns.iter().map(|column| match column.column_type {
+            ColumnType::Bytes => Type::BYTEA_ARRAY,
+            ColumnType::Text => Type::TEXT_ARRAY,
+        });
+        let columns: Vec<(Column<'_>, Type)> =
+            std::iter::once((place, Type::TID_ARRAY)).chain(values.zip(types)).collect();
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            columns.iter().map(|(column, ty)| (column as _, ty.clone())).collect();
+        let arrays: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+        let names: String = (0..columns.len() - 1).map(|index| format!(", n{index}")).collect();
+        let statement = format!(
+            "SELECT coalesce(bool_and(({expression}) IS NOT FALSE), true)
+               FROM (SELECT {} FROM unnest({}) AS u(tid{names}) JOIN ONLY {leaf} AS t ON t.ctid = u.tid) AS x",
+            fields.join(", "),
+            arrays.join(", "),
+        );
+        let row = self.client.query_typed_one(&statement, &parameters).await;
+        Ok(row.map_err(|error| reduce(TRYING, error))?.get(0))
+    }
+
+    /// The rows with the longest values of each column.
+    async fn longest_rows(&mut self, leaf: &str) -> Result<Vec<Batch>, EngineError> {
+        let find = async |session: &mut Self| {
+            let mut places = Vec::new();
+            for column in session.job.column_names() {
+                let column = quoted(column);
+                let statement = format!(
+                    "SELECT ctid FROM ONLY {leaf} WHERE octet_length({column}) < {LONGEST_BYTES}
+                      ORDER BY octet_length({column}) DESC LIMIT {LONGEST}"
+                );
+                for row in &session.rows(&statement, &[]).await? {
+                    let place = row.try_get::<_, Raw<'_>>(0).map_err(|error| reduce(TRYING, error))?;
+                    places.extend(place.0.map(position_of).transpose()?);
+                }
+            }
+            places.sort_unstable();
+            places.dedup();
+            Ok((session.leaf(leaf).await?.filenode, places))
+        };
+        let (incarnation, places) = self.in_read_transaction(find).await?;
+        let mut rows = Vec::with_capacity(places.len());
+        for lo in places {
+            let hi = after(&lo)?;
+            let range = ScanRange { relation: leaf.into(), incarnation, lo, hi };
+            let limits = ReadLimits { rows: 1, bytes: LONGEST_BYTES };
+            rows.push(self.read_rows(&range, &range.lo, limits, Filter::All).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn constraints(&self, relation: &str) -> Result<Vec<Constraint>, EngineError> {
+        let columns: Vec<&str> = self.job.column_names().collect();
+        let found = self.rows(CONSTRAINTS, &[(&relation, Type::TEXT), (&columns, Type::TEXT_ARRAY)]).await?;
+        let constraint = |row: &tokio_postgres::Row| Constraint {
+            name: row.get(0),
+            expression: row.get(1),
+            column: row.get(2),
+        };
+        Ok(found.iter().map(constraint).collect())
     }
 }
 
@@ -79,5 +183,5 @@ const CONSTRAINTS: &str = "
      ORDER BY 1";
 
 const COLUMNS: &str = "
-    SELECT a.attname::text FROM pg_attribute a
+    SELECT a.attname::text, format_type(a.atttypid, NULL) FROM pg_attribute a
      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";

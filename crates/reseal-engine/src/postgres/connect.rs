@@ -41,7 +41,7 @@ impl PostgresTarget {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Plan`] if it is not an address or TLS cannot be set up. The message does not repeat the address.
+    /// [`EngineError::Address`] if it is not an address or TLS cannot be set up. The message does not repeat the address.
     pub fn parse(address: &str, password: Option<&SecretBytes>) -> Result<Self, EngineError> {
         let address = Address::split(address)?;
         let mut config: Config = address.driver.parse().map_err(|_| malformed())?;

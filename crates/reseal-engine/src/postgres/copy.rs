@@ -187,6 +187,7 @@ pub(super) mod tests {
             name: "a".into(),
             column_type: ColumnType::Bytes,
             id: ColumnId([1; 16]),
+            replaces: None,
             from: side(1),
             to: side(2),
         };

@@ -1,5 +1,6 @@
 //! What a plan needs to know of a table before there is a job: its name, its key, the types of its columns.
 
+use reseal_crypto::ColumnId;
 use reseal_formats::ColumnType;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -8,23 +9,11 @@ use super::connect::PostgresTarget;
 use super::sql::{BEGIN_READ, quoted, reduce};
 use crate::error::EngineError;
 use crate::finding::Refusal;
-use crate::plan::{KeyColumn, KeyType, TableName};
+use crate::plan::{KeyColumn, KeyType, TableName, TableShape};
 
 const DESCRIBING: &str = "read the shape of the table";
 
-/// What a plan needs to know of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableShape {
-    /// The name as the catalog spells it.
-    pub table: TableName,
-    /// The primary key, or else a unique key that cannot be NULL, without the columns that were asked for; empty if
-    /// there is neither.
-    pub key: Vec<KeyColumn>,
-    /// How the columns that were asked for hold their values.
-    pub columns: Vec<ColumnType>,
-}
-
-/// Reads the shape of a table.
+/// Reads the shape of a table. A survey judges whether the columns of `key` are a key.
 ///
 /// # Errors
 ///
@@ -34,6 +23,7 @@ pub async fn describe(
     target: &PostgresTarget,
     wanted: &TableName,
     columns: &[String],
+    key: Option<&[String]>,
 ) -> Result<TableShape, EngineError> {
     let client = target.connect("reseal").await?;
     client.batch_execute(BEGIN_READ).await.map_err(|error| reduce(DESCRIBING, error))?;
@@ -42,12 +32,25 @@ pub async fn describe(
     if !known.first().is_some_and(|row| row.get(0)) {
         return Err(EngineError::Refused(vec![Refusal::NoTable(wanted.to_string())]));
     }
-    let key = key_columns(&client, &relation, columns).await?;
+    let key = match key {
+        None => key_columns(&client, &relation, columns).await?,
+        Some(names) => {
+            let mut key = Vec::with_capacity(names.len());
+            for name in names {
+                let kind = key_type(&type_of(&client, &relation, name).await?);
+                key.push(KeyColumn { name: name.clone(), kind });
+            }
+            key
+        }
+    };
     let mut types = Vec::with_capacity(columns.len());
     for column in columns {
-        types.push(type_of_column(&client, &relation, column).await?);
+        let found = type_of(&client, &relation, column).await?;
+        let refusal = || Refusal::ColumnType { column: column.clone(), found: found.clone() };
+        types.push(column_type(&found).ok_or_else(|| EngineError::Refused(vec![refusal()]))?);
     }
-    Ok(TableShape { table: wanted.clone(), key, columns: types })
+    let ids = known_ids(&client, &relation, columns).await?;
+    Ok(TableShape { table: wanted.clone(), key, columns: types, ids })
 }
 
 /// The columns of the best key: unique, valid, whole, without expressions, NULLs or a column that is `written`; the
@@ -88,13 +91,29 @@ fn is_text(type_name: &str) -> bool {
     matches!(type_name, "text" | "character varying") || type_name.ends_with(".citext")
 }
 
-async fn type_of_column(client: &Client, relation: &str, column: &str) -> Result<ColumnType, EngineError> {
+/// The ids under which earlier runs recorded the columns.
+async fn known_ids<T: AsRef<str>>(
+    client: &Client,
+    relation: &str,
+    columns: &[T],
+) -> Result<Vec<Option<ColumnId>>, EngineError> {
+    if rows(client, RECORDS, &[]).await?.is_empty() {
+        return Ok(vec![None; columns.len()]);
+    }
+    let statement = "SELECT column_name, column_id FROM reseal.column WHERE relation = $1";
+    let found = rows(client, statement, &[(&relation, Type::TEXT)]).await?;
+    let id = |column: &T| {
+        let row = found.iter().find(|row| row.get::<_, &str>(0) == column.as_ref())?;
+        row.get::<_, &[u8]>(1).try_into().ok().map(ColumnId)
+    };
+    Ok(columns.iter().map(id).collect())
+}
+
+/// The base type of a column.
+async fn type_of(client: &Client, relation: &str, column: &str) -> Result<String, EngineError> {
     let found = rows(client, COLUMN, &[(&relation, Type::TEXT), (&column, Type::TEXT)]).await?;
-    let refused = |refusal| EngineError::Refused(vec![refusal]);
-    let row = found.first().ok_or_else(|| refused(Refusal::NoColumn(column.into())))?;
-    let type_name: String = row.get(0);
-    column_type(&type_name)
-        .ok_or_else(|| refused(Refusal::ColumnType { column: column.into(), found: type_name }))
+    let missing = || EngineError::Refused(vec![Refusal::NoColumn(column.into())]);
+    Ok(found.first().ok_or_else(missing)?.get(0))
 }
 
 async fn rows(
@@ -119,6 +138,12 @@ const KEY: &str = "
       JOIN pg_attribute a ON a.attrelid = best.indrelid AND a.attnum = k.attnum
       JOIN pg_type t ON t.oid = a.atttypid
      ORDER BY k.place";
+
+/// The table of ids, if it is one: a view could run anything with our rights.
+const RECORDS: &str = "
+    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'reseal' AND c.relname = 'column' AND c.relkind = 'r'
+       AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
 
 const COLUMN: &str = "
     SELECT format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL)

@@ -21,6 +21,20 @@ pub(super) struct Leaf {
     pub(super) unique: bool,
 }
 
+/// Opens a statement: `tree` is table `$1` (as `regclass` text) with its partitions and children; empty if there is none.
+macro_rules! with_tree {
+    ($statement:expr) => {
+        concat!(
+            "WITH RECURSIVE tree AS (
+                 SELECT to_regclass($1::text)::oid AS oid
+                 UNION ALL
+                 SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) ",
+            $statement
+        )
+    };
+}
+pub(super) use with_tree;
+
 /// Whether anything runs after an UPDATE of the table with this oid: triggers, or checks of unique and exclusion
 /// constraints put off until then. Not foreign keys: they change nothing.
 ///
@@ -54,13 +68,8 @@ pub(super) const TRIGGERS: &str =
     concat!("SELECT ", late_triggers!("$1::text::regclass"), ", ", early_triggers!("$1::text::regclass"));
 
 /// Lists the leaves of table `$1` (as `regclass` text); `$2` are the names of the columns that are set.
-pub(super) const LEAVES: &str = concat!(
-    "
-    WITH RECURSIVE tree AS (
-        SELECT $1::text::regclass::oid AS oid
-        UNION ALL
-        SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-    SELECT format('%I.%I', n.nspname, c.relname),
+pub(super) const LEAVES: &str = with_tree!(concat!(
+    "SELECT format('%I.%I', n.nspname, c.relname),
            coalesce(pg_relation_filenode(c.oid), 0)::int8,
            pg_relation_size(c.oid) / current_setting('block_size')::int8,
            coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0,
@@ -75,7 +84,7 @@ pub(super) const LEAVES: &str = concat!(
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r'
      ORDER BY 1"
-);
+));
 
 impl Leaf {
     pub(super) fn from_row(row: &Row) -> Self {

@@ -14,6 +14,7 @@ mod describe;
 mod leaf;
 mod position;
 mod read;
+mod schema;
 mod session;
 mod snapshot;
 mod sql;
@@ -25,9 +26,9 @@ mod write;
 use std::sync::Arc;
 
 pub use connect::PostgresTarget;
-pub use describe::{TableShape, describe};
+pub use describe::describe;
+pub use schema::DDL;
 pub use session::PostgresSession;
-pub use state::DDL;
 
 use crate::error::EngineError;
 use crate::plan::Job;

@@ -50,6 +50,16 @@ pub(super) fn block_start(block: u64) -> Position {
     position(block << 16)
 }
 
+/// The position that the bytes of a `ctid` name.
+pub(super) fn position_of(tid: &[u8]) -> Result<Position, EngineError> {
+    locator(tid).map(position)
+}
+
+/// The position after another.
+pub(super) fn after(place: &Position) -> Result<Position, EngineError> {
+    Ok(position(locator(&place.0)? + 1))
+}
+
 impl Stripe {
     /// What a range is about. The stripe stands behind the six bytes of both of its ends.
     pub(super) fn of(range: &ScanRange) -> Self {

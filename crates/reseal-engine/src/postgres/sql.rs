@@ -7,6 +7,7 @@ use reseal_formats::ColumnType;
 use tokio_postgres::error::DbError;
 
 use crate::error::DatabaseError;
+pub(super) use crate::plan::quoted;
 use crate::plan::{Job, KeyType};
 
 /// Opens a transaction that reads.
@@ -53,11 +54,6 @@ pub(super) fn begin_write(relation: &str, statement_ms: u64) -> String {
           WHERE current_setting('synchronous_commit') IN ('off', 'local');
          LOCK TABLE ONLY {relation} IN ROW EXCLUSIVE MODE"
     )
-}
-
-/// An identifier in quotes.
-pub(super) fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// A key column as it is read and compared.

@@ -7,6 +7,7 @@ use reseal_crypto::canonical::Canonical;
 use reseal_crypto::hash::equal;
 use reseal_crypto::random::{OsRandom, Random};
 
+use super::schema::DDL;
 use super::session::PostgresSession;
 use super::sql::{BEGIN_STATE, reduce};
 use crate::batch::Position;
@@ -14,59 +15,6 @@ use crate::error::{DatabaseError, EngineError};
 use crate::ledger::{Digest, RunState, SealedSpan, SpanRecord, Tally};
 use crate::store::{Claim, QuarantineRecord, Standing};
 use crate::verified::{ByReason, Lease, Reason};
-
-/// The statements that make schema `reseal`, for a database administrator to read or to run beforehand.
-pub const DDL: &str = "\
-CREATE SCHEMA IF NOT EXISTS reseal;
-CREATE TABLE IF NOT EXISTS reseal.version (version int PRIMARY KEY);
-INSERT INTO reseal.version VALUES (1) ON CONFLICT DO NOTHING;
-CREATE TABLE IF NOT EXISTS reseal.run (
-    run_id bytea PRIMARY KEY,
-    relation text NOT NULL,
-    direction text NOT NULL,
-    system_identifier text NOT NULL,
-    database_oid int8 NOT NULL,
-    state text NOT NULL,
-    pass int8 NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    mac bytea NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS run_active ON reseal.run (relation) WHERE state = 'active';
-CREATE TABLE IF NOT EXISTS reseal.span (
-    run_id bytea NOT NULL REFERENCES reseal.run,
-    pass int8 NOT NULL,
-    number int8 NOT NULL,
-    relation text NOT NULL,
-    incarnation int8 NOT NULL,
-    lo bytea NOT NULL,
-    hi bytea NOT NULL,
-    next bytea NOT NULL,
-    seq int8 NOT NULL,
-    tallies int8[] NOT NULL,
-    digest bytea NOT NULL,
-    mac bytea NOT NULL,
-    lease bytea,
-    lease_until timestamptz,
-    PRIMARY KEY (run_id, pass, number)) WITH (fillfactor = 50);
-CREATE TABLE IF NOT EXISTS reseal.quarantine (
-    run_id bytea NOT NULL REFERENCES reseal.run,
-    relation text NOT NULL,
-    column_name text NOT NULL,
-    row_key bytea NOT NULL,
-    value_mac bytea NOT NULL,
-    reason text NOT NULL,
-    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (run_id, relation, column_name, row_key, value_mac));
-CREATE TABLE IF NOT EXISTS reseal.column (
-    relation text NOT NULL,
-    column_name text NOT NULL,
-    column_id bytea NOT NULL,
-    PRIMARY KEY (relation, column_name));
-CREATE TABLE IF NOT EXISTS reseal.anchor (
-    vault_id bytea PRIMARY KEY,
-    audit_index int8 NOT NULL,
-    mac bytea NOT NULL,
-    written_at timestamptz NOT NULL DEFAULT clock_timestamp());
-";
 
 const RECORDING: &str = "keep the record of the run";
 /// How long a worker keeps a span without a sign of life.
@@ -368,15 +316,6 @@ impl PostgresSession {
         EngineError::Conflict(format!("run {} is {} by now", self.job.plan.run, state.name()))
     }
 
-    async fn has_schema(&self) -> Result<bool, EngineError> {
-        let row = self
-            .client
-            .query_typed_one("SELECT pg_catalog.to_regclass('reseal.anchor') IS NOT NULL", &[])
-            .await
-            .map_err(recording)?;
-        Ok(row.get(0))
-    }
-
     async fn insert_run(&mut self) -> Result<Standing, EngineError> {
         let identity = self.identity().await?;
         let plan = &self.job.plan;
@@ -398,7 +337,7 @@ impl PostgresSession {
             .await
             .map_err(recording)?;
         if inserted == 0 {
-            return Err(self.other_run());
+            return Err(self.overtaken());
         }
         Ok(standing)
     }
@@ -449,13 +388,13 @@ impl PostgresSession {
             .await;
         match set {
             // One run per table is active: the unique index says so.
-            Err(EngineError::Database(error)) if error.has_code("23505") => Err(self.other_run()),
+            Err(EngineError::Database(error)) if error.has_code("23505") => Err(self.overtaken()),
             set => set.map(drop),
         }
     }
 
-    fn other_run(&self) -> EngineError {
-        EngineError::Conflict(format!("another run is active on {}", self.job.plan.table))
+    fn overtaken(&self) -> EngineError {
+        EngineError::Conflict(format!("another run became active on {}", self.job.plan.table))
     }
 
     /// Which server and database this is. A role without the right to ask sees an empty system identifier.
@@ -476,12 +415,19 @@ impl PostgresSession {
     async fn record_columns(&self) -> Result<(), EngineError> {
         for column in &self.job.plan.columns {
             let id = column.id.0.as_slice();
+            let replaced = column.replaces.map(|id| id.0.to_vec());
             let row = self
                 .client
                 .query_typed_opt(
                     "INSERT INTO reseal.column AS c (relation, column_name, column_id) VALUES ($1, $2, $3)
-                     ON CONFLICT (relation, column_name) DO UPDATE SET column_id = c.column_id RETURNING column_id",
-                    &[(&self.table(), Type::TEXT), (&column.name, Type::TEXT), (&id, Type::BYTEA)],
+                     ON CONFLICT (relation, column_name) DO UPDATE
+                     SET column_id = CASE WHEN c.column_id = $4 THEN $3 ELSE c.column_id END RETURNING column_id",
+                    &[
+                        (&self.table(), Type::TEXT),
+                        (&column.name, Type::TEXT),
+                        (&id, Type::BYTEA),
+                        (&replaced, Type::BYTEA),
+                    ],
                 )
                 .await
                 .map_err(recording)?;

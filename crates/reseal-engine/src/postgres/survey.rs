@@ -23,11 +23,15 @@ impl PostgresSession {
             ..TableFacts::default()
         };
         self.in_read_transaction(async |session| session.judge(&mut facts).await).await?;
+        let mut sample = self.empty_batch();
         // What is refused is not read: it may not even be readable.
-        let sample = match facts.refusals.is_empty() {
-            true => self.sample().await?,
-            false => self.empty_batch(),
-        };
+        if !facts.refusals.is_empty() {
+            return Ok((facts, sample));
+        }
+        for (leaf, rows) in self.sample().await? {
+            self.judge_checks(&leaf, &rows, &mut facts).await?;
+            sample.append(rows);
+        }
         Ok((facts, sample))
     }
 
@@ -42,18 +46,21 @@ impl PostgresSession {
         if facts.refusals.is_empty() {
             self.judge_reading(facts).await?;
             self.judge_columns(facts).await?;
-            self.judge_checks(facts).await?;
+            self.judge_fences(facts).await?;
+            self.judge_schema(facts).await?;
         }
         Ok(())
     }
 
-    /// Rows from places spread evenly over all leaves.
-    async fn sample(&mut self) -> Result<Batch, EngineError> {
+    /// Rows from places spread evenly over all leaves, leaf by leaf.
+    async fn sample(&mut self) -> Result<Vec<(String, Batch)>, EngineError> {
         let leaves = self.in_read_transaction(async |session| session.load_leaves().await).await?;
         let blocks: u64 = leaves.iter().map(|leaf| leaf.blocks).sum();
-        let mut sample = self.empty_batch();
+        let mut samples = Vec::new();
+        let mut left = SAMPLE_BYTES;
         for leaf in leaves.iter().filter(|leaf| leaf.blocks > 0) {
             let places = (SAMPLE_PLACES * leaf.blocks).div_ceil(blocks).min(leaf.blocks);
+            let mut sample = self.empty_batch();
             for place in 0..places {
                 let range = ScanRange {
                     relation: leaf.name.clone(),
@@ -61,16 +68,17 @@ impl PostgresSession {
                     lo: block_start(leaf.blocks * place / places),
                     hi: block_start(leaf.blocks * (place + 1) / places),
                 };
-                let left = SAMPLE_BYTES.saturating_sub(sample.bytes_len());
                 if left == 0 {
-                    return Ok(sample);
+                    break;
                 }
                 let limits = ReadLimits { rows: SAMPLE_ROWS, bytes: left.min(SAMPLE_BYTES / 4) };
                 let rows = self.read_rows(&range, &range.lo, limits, Filter::All).await?;
+                left = left.saturating_sub(rows.bytes_len());
                 sample.append(rows);
             }
+            samples.push((leaf.name.clone(), sample));
         }
-        Ok(sample)
+        Ok(samples)
     }
 
     fn empty_batch(&self) -> Batch {

@@ -60,7 +60,7 @@ fn verifier(
     let roots = Arc::new(roots(root_cert)?);
     let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
         .build()
-        .map_err(|error| EngineError::Plan(format!("cannot use the root certificates: {error}")))?;
+        .map_err(|error| EngineError::Address(format!("cannot use the root certificates: {error}")))?;
     if trust == Trust::ChainAndName {
         return Ok(chain);
     }
@@ -71,7 +71,7 @@ fn roots(root_cert: Option<&str>) -> Result<RootCertStore, EngineError> {
     let mut store = RootCertStore::empty();
     match root_cert {
         Some(path) if path != "system" => {
-            let unreadable = |error| EngineError::Plan(format!("cannot read sslrootcert {path}: {error}"));
+            let unreadable = |error| EngineError::Address(format!("cannot read sslrootcert {path}: {error}"));
             for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
                 store.add(certificate.map_err(unreadable)?).map_err(tls_error)?;
             }
@@ -82,13 +82,13 @@ fn roots(root_cert: Option<&str>) -> Result<RootCertStore, EngineError> {
         }
     }
     if store.is_empty() {
-        return Err(EngineError::Plan("there is no root certificate to verify the server with".into()));
+        return Err(EngineError::Address("there is no root certificate to verify the server with".into()));
     }
     Ok(store)
 }
 
 fn tls_error(error: TlsError) -> EngineError {
-    EngineError::Plan(format!("cannot set up TLS: {error}"))
+    EngineError::Address(format!("cannot set up TLS: {error}"))
 }
 
 /// Verifies the chain without the name, or nothing; signatures of the handshake always.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::{DatabaseError, EngineError};
+pub(super) use crate::plan::quoted;
 
 /// How long opening waits: for a commit of the application, or for whoever plays back the journal of a killed process.
 const OPEN_WAIT: Duration = Duration::from_secs(5);
@@ -103,11 +104,6 @@ pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
 /// Whether another connection was in the way.
 pub(super) fn is_busy(error: &EngineError) -> bool {
     matches!(error, EngineError::Database(error) if error.has_code(BUSY))
-}
-
-/// A name in quotes, as SQL takes it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Turns errors of SQLite into errors of the engine.

@@ -33,7 +33,7 @@ use crate::plan::Job;
 use crate::store::Store;
 
 pub use session::SqliteSession;
-pub use table::{TableShape, describe};
+pub use table::describe;
 
 /// A SQLite database file.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! The record of a run in the file of its rows, and the tables that hold the account.
 
+use reseal_crypto::ColumnId;
 use reseal_crypto::canonical::Canonical;
 use reseal_crypto::hash::equal;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -145,6 +146,20 @@ pub(super) fn pass_barrier(connection: &Connection, job: &Job) -> Result<(), Eng
     }
 }
 
+/// The id under which an earlier run recorded a column.
+pub(super) fn column_id(
+    connection: &Connection,
+    relation: &str,
+    column: &str,
+) -> Result<Option<ColumnId>, EngineError> {
+    if !has_tables(connection)? {
+        return Ok(None);
+    }
+    let sql = "SELECT column_id FROM reseal_column WHERE relation = ?1 AND column_name = ?2";
+    let found = connection.query_row(sql, [relation, column], |row| row.get(0)).optional();
+    Ok(found.doing("look for earlier runs")?.map(ColumnId))
+}
+
 /// Whether the tables of the account are there.
 pub(super) fn has_tables(connection: &Connection) -> Result<bool, EngineError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'reseal_version')";
@@ -168,9 +183,9 @@ fn make_tables(connection: &Connection) -> Result<(), EngineError> {
 /// Keeps the ids of the columns beside them: values of a column are bound to one id for ever.
 fn record_columns(connection: &Connection, job: &Job, relation: &str) -> Result<(), EngineError> {
     let sql = "INSERT INTO reseal_column (relation, column_name, column_id) VALUES (?1, ?2, ?3) \
-         ON CONFLICT DO UPDATE SET column_id = column_id RETURNING column_id = ?3";
+         ON CONFLICT DO UPDATE SET column_id = iif(column_id = ?4, ?3, column_id) RETURNING column_id = ?3";
     for column in &job.plan.columns {
-        let fields = params![relation, column.name, column.id.0];
+        let fields = params![relation, column.name, column.id.0, column.replaces.map(|id| id.0)];
         let same: bool = connection.query_row(sql, fields, |row| row.get(0)).doing("record the columns")?;
         if !same {
             return Err(EngineError::Conflict(format!(
@@ -231,17 +246,29 @@ fn standing_of(connection: &Connection, job: &Job, row: &RunRow) -> Result<Stand
     Ok(Standing { state, pass: row.pass })
 }
 
-/// One run per table: others must have ended, or be taken back by this one or another.
-fn refuse_other_runs(connection: &Connection, job: &Job, relation: &str) -> Result<(), EngineError> {
+/// The run that is active on the table, if it is neither this one nor taken back by it or another.
+pub(super) fn other_run(
+    connection: &Connection,
+    job: &Job,
+    relation: &str,
+) -> Result<Option<RunId>, EngineError> {
+    if !has_tables(connection)? {
+        return Ok(None);
+    }
     let sql = "SELECT run_id FROM reseal_run AS other \
          WHERE relation = ?1 AND run_id <> ?2 AND run_id IS NOT ?3 AND state = ?4 \
          AND NOT EXISTS (SELECT 1 FROM reseal_run AS back WHERE back.supersedes = other.run_id)";
     let supersedes = job.plan.supersedes.map(|run| run.0);
     let fields = params![relation, job.plan.run.0, supersedes, RunState::Active.name()];
-    let other: Option<[u8; 16]> =
+    let other =
         connection.query_row(sql, fields, |row| row.get(0)).optional().doing("look for other runs")?;
-    match other {
+    Ok(other.map(RunId))
+}
+
+/// One run per table: others must have ended, or be taken back by this one or another.
+fn refuse_other_runs(connection: &Connection, job: &Job, relation: &str) -> Result<(), EngineError> {
+    match other_run(connection, job, relation)? {
         None => Ok(()),
-        Some(run) => Err(EngineError::Conflict(format!("run {} is active on {relation}", RunId(run)))),
+        Some(run) => Err(EngineError::Conflict(format!("run {run} is active on {relation}"))),
     }
 }

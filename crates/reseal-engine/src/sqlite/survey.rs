@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::connection::{Doing, quoted};
 use super::table::{Affinity, Column, Kind, Table};
 use super::trigger::Trigger;
-use super::{position, probe, read};
+use super::{position, probe, read, run};
 use crate::batch::{Batch, Cells, Position};
 use crate::error::EngineError;
 use crate::finding::{Refusal, Warning};
@@ -45,6 +45,10 @@ pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, 
     job.plan.columns.iter().for_each(|column| judge_column(&table, column, &mut facts));
     judge_key(connection, job, &table, &mut facts)?;
     if !facts.refusals.is_empty() {
+        return Ok((facts, nothing));
+    }
+    if let Some(run) = run::other_run(connection, job, &table.relation())? {
+        facts.refusals.push(Refusal::OtherRun { relation: table.relation(), run });
         return Ok((facts, nothing));
     }
     warn(connection, &table, job, &mut facts)?;

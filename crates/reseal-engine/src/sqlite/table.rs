@@ -8,10 +8,11 @@ use reseal_formats::ColumnType;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::{Doing, connect, quoted};
+use super::run;
 use super::trigger::{self, Trigger};
 use crate::error::EngineError;
 use crate::finding::Refusal;
-use crate::plan::{KeyColumn, KeyType, TableName};
+use crate::plan::{KeyColumn, KeyType, TableName, TableShape};
 
 /// The schema in which SQLite keeps a file's own tables.
 const SCHEMA: &str = "main";
@@ -155,37 +156,52 @@ impl Table {
     }
 }
 
-/// What a plan needs to know of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableShape {
-    /// The name as the schema spells it.
-    pub table: TableName,
-    /// The primary key, or else a unique key that cannot be NULL, without the columns that were asked for; empty if
-    /// there is neither.
-    pub key: Vec<KeyColumn>,
-    /// How the columns that were asked for hold their values.
-    pub columns: Vec<ColumnType>,
-}
-
 /// Reads the shape of a table in the file at `path`.
 ///
 /// # Errors
 ///
 /// [`EngineError::Database`] if the file cannot be read, [`EngineError::Refused`] if there is no such table or column.
-pub fn describe(path: &Path, wanted: &TableName, columns: &[String]) -> Result<TableShape, EngineError> {
+/// A survey judges whether the columns of `key` are a key.
+pub fn describe(
+    path: &Path,
+    wanted: &TableName,
+    columns: &[String],
+    key: Option<&[String]>,
+) -> Result<TableShape, EngineError> {
     let connection = connect(path)?;
     let table = Table::load(&connection, wanted)?
         .ok_or_else(|| EngineError::Refused(vec![Refusal::NoTable(wanted.to_string())]))?;
-    let type_of = |name: &String| {
-        let missing = || EngineError::Refused(vec![Refusal::NoColumn(name.clone())]);
-        Ok(match table.column(name).ok_or_else(missing)?.affinity {
-            Affinity::Blob => ColumnType::Bytes,
-            Affinity::Text | Affinity::Numeric => ColumnType::Text,
-        })
+    let column = |name: &String| {
+        table.column(name).ok_or_else(|| EngineError::Refused(vec![Refusal::NoColumn(name.clone())]))
     };
-    let key = table.key(columns);
-    let columns = columns.iter().map(type_of).collect::<Result<_, EngineError>>()?;
-    Ok(TableShape { table: TableName { schema: SCHEMA.into(), name: table.name }, key, columns })
+    let type_of = |name: &String| type_of_values(&connection, &table, column(name)?);
+    let types = columns.iter().map(type_of).collect::<Result<_, EngineError>>()?;
+    let key = match key {
+        None => table.key(columns),
+        Some(names) => {
+            names.iter().map(|name| Ok(column(name)?.as_key())).collect::<Result<_, EngineError>>()?
+        }
+    };
+    let id = |name: &String| run::column_id(&connection, &table.relation(), name);
+    let ids = columns.iter().map(id).collect::<Result<_, EngineError>>()?;
+    Ok(TableShape { table: TableName { schema: SCHEMA.into(), name: table.name }, key, columns: types, ids })
+}
+
+/// Text or bytes: what the column holds, and where it holds nothing what it declares. A column that declares text takes
+/// bytes all the same.
+fn type_of_values(
+    connection: &Connection,
+    table: &Table,
+    column: &Column,
+) -> Result<ColumnType, EngineError> {
+    let (name, table) = (quoted(&column.name), quoted(&table.name));
+    let sql = format!("SELECT typeof({name}) FROM {table} WHERE typeof({name}) IN ('text', 'blob') LIMIT 1");
+    let found: Option<String> =
+        connection.query_row(&sql, [], |row| row.get(0)).optional().doing("look at the values")?;
+    Ok(match (found.as_deref(), column.affinity) {
+        (Some("blob"), _) | (None, Affinity::Blob) => ColumnType::Bytes,
+        _ => ColumnType::Text,
+    })
 }
 
 impl Table {

@@ -47,7 +47,8 @@ pub(super) fn changes(
 
 /// How the values of a row's columns are stored: bit `i` is set where column `i` holds text, clear where bytes.
 ///
-/// A value keeps the type it had, whatever the column declares: applications store bytes in text columns.
+/// A value keeps the type it had, whatever the column declares: applications store bytes in text columns. Only text
+/// that becomes bytes of no UTF-8 does not: it is stored as bytes, which no affinity changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Types(u32);
 
@@ -61,6 +62,10 @@ impl Types {
 
     fn is_text(self, column: usize) -> bool {
         self.0 >> column & 1 == 1
+    }
+
+    fn with_bytes(self, column: usize) -> Self {
+        Self(self.0 & !(1 << column))
     }
 
     fn name(self, column: usize) -> &'static str {
@@ -96,23 +101,26 @@ impl Writer<'_> {
     /// Writes one row; the types of its values, or why it was not written.
     fn write(&self, index: usize, change: &Change) -> Result<Result<Types, MissCause>, EngineError> {
         let declared = Types::declared(self.job);
-        if self.update(index, change, declared)? {
-            return Ok(Ok(declared));
+        if let Some(stored) = self.update(index, change, declared)? {
+            return Ok(Ok(stored));
         }
         let Some(found) = self.types_if_unchanged(change)? else { return Ok(Err(MissCause::Changed)) };
-        if found != declared && self.update(index, change, found)? {
-            return Ok(Ok(found));
-        }
-        Ok(Err(MissCause::Suppressed))
+        let stored = if found == declared { None } else { self.update(index, change, found)? };
+        Ok(stored.ok_or(MissCause::Suppressed))
     }
 
-    /// Sets the changed columns where the row still is what was read. Whether it was.
-    fn update(&self, index: usize, change: &Change, types: Types) -> Result<bool, EngineError> {
+    /// Sets the changed columns where the row still is what was read, of these types. The types that are stored then;
+    /// `None` if the row is something else.
+    fn update(&self, index: usize, change: &Change, types: Types) -> Result<Option<Types>, EngineError> {
         const DOING: &str = "write rows";
         let row = change.row as usize;
         let batch = self.batch.batch();
+        let becomes_bytes = |column: &usize| {
+            types.is_text(*column) && std::str::from_utf8(self.sealed(*column, index)).is_err()
+        };
+        let stored = columns_of(change).filter(becomes_bytes).fold(types, Types::with_bytes);
         let mut values: Vec<ToSqlOutput<'_>> =
-            columns_of(change).map(|column| types.value(column, self.sealed(column, index))).collect();
+            columns_of(change).map(|column| stored.value(column, self.sealed(column, index))).collect();
         values.push(ToSqlOutput::Borrowed(ValueRef::Integer(batch.locators[row].cast_signed())));
         values.extend(batch.keys.iter().map(|key| key_value(key, row)));
         for column in columns_of(change) {
@@ -121,12 +129,12 @@ impl Writer<'_> {
         }
         let mut statement = self.prepare(&self.updates[&change.columns])?;
         let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
-        let Some(returned) = rows.next().doing(DOING)? else { return Ok(false) };
-        self.expect(index, types, self.compare(returned, change, |column| self.sealed(column, index))?)?;
+        let Some(returned) = rows.next().doing(DOING)? else { return Ok(None) };
+        self.expect(index, stored, self.compare(returned, change, |column| self.sealed(column, index))?)?;
         // A rowid names one row; the step that finds no other ends the statement.
         match rows.next().doing(DOING)? {
-            None => Ok(true),
-            Some(_) => self.expect(index, types, Err(Difference::Key)).map(|()| true),
+            None => Ok(Some(stored)),
+            Some(_) => self.expect(index, stored, Err(Difference::Key)).map(|()| None),
         }
     }
 

@@ -107,6 +107,7 @@ pub fn plan(table: &str, way: Way) -> RunPlan {
         name: (*name).into(),
         column_type: ColumnType::Bytes,
         id: column_id(index),
+        replaces: None,
         from: from.clone(),
         to: to.clone(),
     });

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::file::{CLIENTS, COLUMNS, File, clients, plaintext, value};
-use crate::support::{Codecs, GCM_TEXT, RESEAL, RESEAL_ROW, assert_balanced, job, open, plan, seal};
+use crate::support::{Codecs, GCM, GCM_TEXT, RESEAL, RESEAL_ROW, assert_balanced, job, open, plan, seal};
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_crypto::{OsRandom, RowKey};
 use reseal_engine::sqlite::{SqliteStore, describe};
@@ -371,6 +371,62 @@ async fn sqlite_tables_without_a_key_are_found_by_rowid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sqlite_bytes_in_a_text_column_stay_bytes() {
+    let file = File::new("CREATE TABLE notes (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, body TEXT)");
+    let name = TableName { schema: "main".into(), name: "notes".into() };
+    let describe = |columns: &[String], key: &[String]| describe(&file.path, &name, columns, Some(key));
+    let body = ["body".to_owned()];
+    assert_eq!(
+        describe(&body, &["code".into()]).expect("a table").columns,
+        [ColumnType::Text],
+        "as declared"
+    );
+    // The application stores bytes, whatever the column declares; one value is text for some reason.
+    let plan = plan("notes", &[("code", KeyType::Text)], &[("body", ColumnType::Bytes, GCM, RESEAL)]);
+    let codecs = Codecs::new(&plan);
+    let row = RowKey::default();
+    for id in 1..=50 {
+        let sealed = seal(&codecs.old[0], &row, format!("note {id}").as_bytes());
+        let sql = format!(
+            "INSERT INTO notes VALUES (?1, 'n' || ?1, {})",
+            if id == 9 { "CAST(?2 AS TEXT)" } else { "?2" }
+        );
+        file.connection.execute(&sql, rusqlite::params![id, sealed]).expect("inserts");
+    }
+    let shape = describe(&body, &["code".into()]).expect("a table");
+    assert_eq!((shape.columns, shape.key), (vec![ColumnType::Bytes], plan.key.clone()));
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert_eq!((outcome.rewritten(), outcome.quarantined()), (50, 0));
+    assert_eq!(file.count("SELECT count(*) FROM notes WHERE typeof(body) = 'blob'"), 50);
+    let stored: Vec<u8> = file
+        .connection
+        .query_row("SELECT body FROM notes WHERE id = 9", [], |row| row.get(0))
+        .expect("reads");
+    assert_eq!(open(&codecs.new[0], &row, &stored), Some(b"note 9".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_run_beside_another_is_refused_until_it_is_superseded() {
+    let (file, lost) = File::loaded(4_000);
+    let stop = StopAfter::new(1);
+    let engine = file.engine(&lost).observed_by(stop.clone());
+    stop.cancel.set(engine.cancel_token()).expect("set once");
+    engine.run().await.expect_err("stops");
+    let mut plan = clients();
+    let error = file.engine(&plan).run().await.expect_err("another run is active");
+    assert_eq!(
+        (error.kind(), error.to_string().contains(&lost.run.to_string())),
+        (ErrorKind::Conflict, true)
+    );
+    plan.supersedes = Some(lost.run);
+    let outcome = file.engine(&plan).run().await.expect("runs");
+    assert!(outcome.rewritten() < 12_000, "what the other run did stays");
+    file.assert_all_new(&plan, 1..=4_000);
+    let error = file.engine(&lost).run().await.expect_err("it has ended");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sqlite_quarantine_has_an_end() {
     let (file, plan) = File::loaded(2_000);
     // So few at the start that the sample sees none.
@@ -394,7 +450,7 @@ async fn sqlite_keys_of_other_types_are_compared_by_their_text() {
     let schema = "CREATE TABLE days (day DATE NOT NULL UNIQUE, body TEXT)";
     let file = File::new(schema);
     let name = TableName { schema: "main".into(), name: "days".into() };
-    let shape = describe(&file.path, &name, &["body".into()]).expect("a table");
+    let shape = describe(&file.path, &name, &["body".into()], None).expect("a table");
     assert_eq!(shape.key, [KeyColumn { name: "day".into(), kind: KeyType::Other }]);
     let plan = plan("days", &[("day", KeyType::Other)], &[("body", ColumnType::Text, GCM_TEXT, RESEAL)]);
     let codecs = Codecs::new(&plan);
@@ -422,7 +478,7 @@ fn sqlite_describe_finds_key_and_types() {
     let shape = |table: &str, columns: &[&str]| {
         let name = TableName { schema: "main".into(), name: table.into() };
         let columns: Vec<String> = columns.iter().map(|name| (*name).into()).collect();
-        describe(&file.path, &name, &columns)
+        describe(&file.path, &name, &columns, None)
     };
     let key = |name: &str, kind| vec![KeyColumn { name: name.into(), kind }];
     let names: Vec<&str> = COLUMNS.iter().map(|column| column.0).collect();

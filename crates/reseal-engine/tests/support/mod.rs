@@ -45,6 +45,7 @@ pub fn plan(table: &str, key: &[(&str, KeyType)], columns: &[Column]) -> RunPlan
         name: (*name).into(),
         column_type: *column_type,
         id: ColumnId([index as u8 + 1; 16]),
+        replaces: None,
         from: Side { spec: spec(from), key: key_ref(OLD) },
         to: Side { spec: spec(to), key: key_ref(NEW) },
     };

@@ -9,6 +9,7 @@
 //!
 //! A run that was frozen goes on with what was frozen, whatever the plan file says by then.
 
+mod ids;
 mod keys;
 mod record;
 mod run;

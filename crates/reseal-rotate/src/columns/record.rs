@@ -131,6 +131,7 @@ impl RunRecord {
             Purpose::Rollback => self.plan.direction == Direction::Forward || self.is_unfinished(),
             Purpose::Verify => true,
             Purpose::Look | Purpose::Run | Purpose::Resume => self.is_unfinished(),
+            Purpose::Supersede(_) => false,
         }
     }
 

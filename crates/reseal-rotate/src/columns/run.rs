@@ -5,13 +5,14 @@ use std::sync::Arc;
 use reseal_crypto::random::OsRandom;
 use reseal_crypto::{KeyRef, Keyring};
 use reseal_engine::{
-    CancelToken, ColumnPlan, Direction, EngineError, Job, KeyColumn, Observer, Outcome, RunId, RunKey,
+    CancelToken, ColumnPlan, Direction, EngineError, Job, Observer, Outcome, Refusal, RunId, RunKey,
     RunOptions, RunPlan, Side, Silent, Status, Survey, Verification,
 };
 use reseal_vault::{Event, SecretName, Vault};
 
+use super::ids::Place;
 use super::keys;
-use super::record::{RecordState, RunRecord, latest};
+use super::record::{RecordState, RunRecord, latest, records};
 use super::second_copy::{SecondCopy, find_second_copy, waive};
 use super::target::Target;
 use crate::error::RotateError;
@@ -24,6 +25,9 @@ pub enum Purpose {
     Look,
     /// To re-encrypt: goes on with an unfinished run, else freezes a new one.
     Run,
+    /// To re-encrypt in the place of a run that is active in the database and that this vault does not know: it was
+    /// restored from an older backup, or the vault that began the run is lost.
+    Supersede(RunId),
     /// To go on with whatever is unfinished.
     Resume,
     /// To take the last run back: goes on with an unfinished rollback, else freezes one.
@@ -66,7 +70,8 @@ impl ColumnRun {
     ///
     /// [`RotateError::UnknownColumns`], [`RotateError::NoCurrentKey`], [`RotateError::NoPendingKey`],
     /// [`RotateError::WrongKind`],
-    /// [`RotateError::NoRun`], [`RotateError::Unfinished`], and those of vault and database.
+    /// [`RotateError::NoRun`], [`RotateError::Unfinished`], [`RotateError::KnownRun`], [`RotateError::ColumnId`], and those
+    /// of vault and database.
     pub async fn prepare(
         plan: &Plan,
         vault: &mut Vault,
@@ -88,6 +93,13 @@ impl ColumnRun {
             {
                 Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: "rollback" })
             }
+            (Purpose::Supersede(run), last) => {
+                if let Some(known) = records(vault)?.into_iter().find(|record| record.plan.run == run) {
+                    return Err(RotateError::KnownRun { run, columns: known.columns });
+                }
+                let number = last.map_or(0, |last| last.number) + 1;
+                Self::draft(plan, vault, (name, columns), number, Purpose::Run, Some(run)).await
+            }
             (_, Some(last)) if last.is_open(purpose) => Self::stored(plan, vault, last),
             (Purpose::Resume, _) => {
                 Err(RotateError::NoRun { columns: name.to_owned(), what: "unfinished run" })
@@ -97,7 +109,7 @@ impl ColumnRun {
             }
             (Purpose::Look | Purpose::Run | Purpose::Verify, last) => {
                 let number = last.map_or(0, |last| last.number) + 1;
-                Self::draft(plan, vault, (name, columns), number, purpose).await
+                Self::draft(plan, vault, (name, columns), number, purpose, None).await
             }
         }
     }
@@ -129,6 +141,26 @@ impl ColumnRun {
     pub async fn survey(&self) -> Result<Survey, RotateError> {
         let engine = self.target.engine(self.job()?, RunOptions::default(), Arc::new(Silent));
         Ok(engine.survey().await?)
+    }
+
+    /// Refuses where another run is active on the table, and says which command is next.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::OtherRun`].
+    pub fn check_other_run(&self, survey: &Survey, vault: &mut Vault) -> Result<(), RotateError> {
+        let other = survey.refusals().iter().find_map(|refusal| match refusal {
+            Refusal::OtherRun { run, .. } => Some(*run),
+            _ => None,
+        });
+        let Some(run) = other else { return Ok(()) };
+        let known = records(vault)?.into_iter().find(|record| record.plan.run == run);
+        Err(RotateError::OtherRun {
+            run,
+            table: self.record.plan.table.to_string(),
+            known_as: known.map(|record| record.columns),
+            columns: self.record.columns.clone(),
+        })
     }
 
     /// Where the second copy of the new key is; `None` if there is none.
@@ -171,6 +203,9 @@ impl ColumnRun {
         let event = self.record.event(Event::intent, self.action());
         self.record.store(vault, event)?;
         self.is_stored = true;
+        if self.record.plan.direction == Direction::Forward && self.record.plan.supersedes.is_some() {
+            self.end_predecessors(vault)?;
+        }
         Ok(())
     }
 
@@ -223,6 +258,20 @@ impl ColumnRun {
         Ok(engine.status().await?)
     }
 
+    /// Ends what the vault holds to be unfinished of these columns: the database went on without it.
+    fn end_predecessors(&self, vault: &mut Vault) -> Result<(), RotateError> {
+        let is_open = |other: &RunRecord| {
+            other.columns == self.record.columns
+                && other.plan.run != self.record.plan.run
+                && other.is_unfinished()
+        };
+        for mut other in records(vault)?.into_iter().filter(is_open) {
+            let event = other.event(Event::done, "reencrypt superseded");
+            other.end(vault, RecordState::RolledBack, event)?;
+        }
+        Ok(())
+    }
+
     /// The version that values will be under and that exists once only.
     fn version_at_risk(&self, vault: &mut Vault) -> Result<Option<(String, u64)>, RotateError> {
         let is_forward = self.record.plan.direction == Direction::Forward;
@@ -261,6 +310,7 @@ impl ColumnRun {
         (name, columns): (&str, &Columns),
         number: u64,
         purpose: Purpose,
+        supersedes: Option<RunId>,
     ) -> Result<Self, RotateError> {
         let secret: SecretName = plan.secret_name(&columns.key).parse()?;
         let (old, new) = match (keys::labelled(vault, &secret, &columns.target()), purpose) {
@@ -274,7 +324,7 @@ impl ColumnRun {
             (Err(error), _) => return Err(error),
         };
         let target = Target::of(plan, &columns.server, vault)?;
-        let shape = target.describe(&target.table(&columns.table), &columns.columns).await?;
+        let shape = target.describe(columns).await?;
         let to = match purpose {
             // Without a run, values are what they were, under the key that they were under.
             Purpose::Verify => columns.from.clone(),
@@ -286,21 +336,27 @@ impl ColumnRun {
             (None, _) => KeyRef { version: vault.show(&secret)?.latest + 1, ..old.clone() },
         };
         let mut planned = Vec::with_capacity(columns.columns.len());
-        for (column, column_type) in columns.columns.iter().zip(shape.columns) {
+        let mut doubtful = Vec::new();
+        let place = Place { server: &columns.server, table: &shape.table };
+        let found = columns.columns.iter().zip(shape.columns).zip(shape.ids);
+        for (index, ((column, column_type), in_database)) in found.enumerate() {
+            let (id, in_doubt) = place.candidate(vault, column, in_database)?;
+            doubtful.extend(in_doubt.then_some(index));
             planned.push(ColumnPlan {
                 name: column.clone(),
                 column_type,
-                id: vault.column_id(&columns.server, &shape.table.to_string(), column)?,
+                id,
+                replaces: None,
                 from: Side { spec: columns.from.clone(), key: old.clone() },
                 to: Side { spec: to.clone(), key: new_ref.clone() },
             });
         }
-        let frozen = RunPlan {
+        let mut frozen = RunPlan {
             run: RunId::generate(&OsRandom)?,
             direction: Direction::Forward,
-            supersedes: None,
-            table: shape.table,
-            key: ordered_key(columns, shape.key),
+            supersedes,
+            table: shape.table.clone(),
+            key: shape.key,
             columns: planned,
         };
         let keyring = if new.is_none() && purpose == Purpose::Look {
@@ -312,7 +368,15 @@ impl ColumnRun {
         } else {
             keys::release(vault, &frozen)?
         };
-        let record = RunRecord::new(number, name, &columns.server, frozen, RunKey::generate(&OsRandom)?);
+        let run_key = RunKey::generate(&OsRandom)?;
+        if !doubtful.is_empty() {
+            let job = Job::new(frozen.clone(), &keyring, &run_key)?;
+            let read = target.engine(job, RunOptions::default(), Arc::new(Silent)).verify().await?;
+            for index in doubtful {
+                place.settle(vault, &mut frozen.columns[index], &read.census, index)?;
+            }
+        }
+        let record = RunRecord::new(number, name, &columns.server, frozen, run_key);
         Ok(Self { record, is_stored: false, has_new_key: new.is_some(), keyring, target })
     }
 }
@@ -325,17 +389,6 @@ fn refuse_what_is_not_done(name: &str, columns: &Columns) -> Result<(), RotateEr
         Some((field, _)) => Err(RotateError::NotDone { columns: name.to_owned(), field }),
         None => Ok(()),
     }
-}
-
-/// The row key in the order that the plan gives, else as the table has it.
-fn ordered_key(columns: &Columns, found: Vec<KeyColumn>) -> Vec<KeyColumn> {
-    let Some(wanted) = &columns.row else { return found };
-    let by_name = |name: &String| {
-        let known = found.iter().find(|column| column.name == *name).cloned();
-        // The engine's survey refuses what is no key of the table.
-        known.unwrap_or_else(|| KeyColumn { name: name.clone(), kind: reseal_engine::KeyType::Other })
-    };
-    wanted.iter().map(by_name).collect()
 }
 
 fn failed(record: &RunRecord, action: &'static str, error: &EngineError) -> Event {

@@ -4,7 +4,7 @@ use reseal_engine::Direction;
 use reseal_vault::{Event, SecretName, Vault};
 
 use super::record::{RecordState, RunRecord, latest, records};
-use super::run::ColumnRun;
+use super::run::{ColumnRun, DriveOptions, Purpose};
 use crate::error::RotateError;
 use crate::plan::Plan;
 
@@ -19,18 +19,27 @@ pub enum Labels {
 
 impl ColumnRun {
     /// Moves the labels of the key: pending is current, or after a rollback the old version is. They stay while other
-    /// columns of `plan` are under the other key, and move for all of them with the last.
+    /// columns of `plan` are under the other key, and move for all of them with the last. The proofs of the others may be
+    /// old by then, so each is made again, the way that `options` says.
     ///
     /// # Errors
     ///
-    /// [`RotateError::Vault`].
-    pub fn settle(&mut self, plan: &Plan, vault: &mut Vault) -> Result<Labels, RotateError> {
+    /// [`RotateError::Vault`]; [`RotateError::Engine`] if the others cannot be proved again.
+    pub async fn settle(
+        &mut self,
+        plan: &Plan,
+        vault: &mut Vault,
+        options: impl Fn() -> DriveOptions,
+    ) -> Result<Labels, RotateError> {
         self.record_mut().reload(vault)?;
         let waits_for = self.waits_for(plan, vault)?;
         if !waits_for.is_empty() {
             return Ok(Labels::WaitFor(waits_for));
         }
         if let Some((name, to)) = self.move_left(vault)? {
+            for sharer in self.sharers(plan) {
+                Self::prepare(plan, vault, &sharer, Purpose::Verify).await?.drive(vault, options()).await?;
+            }
             if vault.show(&name)?.labels.pending == Some(to) {
                 vault.promote(&name)?;
             } else {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use reseal_engine::postgres::{self, PostgresStore, PostgresTarget};
 use reseal_engine::sqlite::{self, SqliteStore};
 use reseal_engine::{
-    CancelToken, Engine, EngineError, Job, KeyColumn, Observer, Outcome, RunOptions, Status, Survey,
-    TableName, Verification,
+    CancelToken, Engine, EngineError, Job, Observer, Outcome, RunOptions, Status, Survey, TableName,
+    TableShape, Verification,
 };
-use reseal_formats::ColumnType;
 use reseal_vault::{Vault, VersionSelector};
 
 use crate::error::RotateError;
-use crate::plan::{Kind, Login, Plan};
+use crate::plan::{Columns, Kind, Login, Plan, Server};
 use crate::url::with_tls;
 
 /// Where the columns are.
@@ -23,14 +22,6 @@ pub(super) enum Target {
     Postgres(Box<PostgresTarget>),
     /// A SQLite file.
     Sqlite(PathBuf),
-}
-
-/// What a table looks like.
-#[derive(Debug)]
-pub(super) struct Shape {
-    pub(super) table: TableName,
-    pub(super) key: Vec<KeyColumn>,
-    pub(super) columns: Vec<ColumnType>,
 }
 
 impl Target {
@@ -68,21 +59,16 @@ impl Target {
     }
 
     /// Reads what the table looks like.
-    pub(super) async fn describe(&self, table: &TableName, columns: &[String]) -> Result<Shape, EngineError> {
+    pub(super) async fn describe(&self, columns: &Columns) -> Result<TableShape, EngineError> {
+        let (table, key) = (self.table(&columns.table), columns.row.as_deref());
         match self {
-            Self::Postgres(target) => {
-                let shape = postgres::describe(target, table, columns).await?;
-                Ok(Shape { table: shape.table, key: shape.key, columns: shape.columns })
-            }
-            Self::Sqlite(path) => {
-                let shape = sqlite::describe(path, table, columns)?;
-                Ok(Shape { table: shape.table, key: shape.key, columns: shape.columns })
-            }
+            Self::Postgres(target) => postgres::describe(target, &table, &columns.columns, key).await,
+            Self::Sqlite(path) => sqlite::describe(path, &table, &columns.columns, key),
         }
     }
 
     /// A table of this database by the name in the plan.
-    pub(super) fn table(&self, name: &str) -> TableName {
+    fn table(&self, name: &str) -> TableName {
         let usual = match self {
             Self::Postgres(_) => "public",
             Self::Sqlite(_) => "main",

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::{Args, Subcommand};
+use reseal_engine::RunId;
 
 use crate::units::parse_reason;
 
@@ -20,7 +21,7 @@ pub(crate) enum ReencryptCommand {
         Examples:\n  reseal generate crm/db-key --kind key --pending\n  \
         reseal backup create /mnt/usb/crm.vault\n  reseal reencrypt run client-preferences -y"
     )]
-    Run(RunArgs),
+    Run(BeginArgs),
     /// Go on with an unfinished run
     #[command(after_help = "Examples:\n  reseal reencrypt resume client-preferences")]
     Resume(RunArgs),
@@ -41,6 +42,20 @@ pub(crate) struct ColumnsArg {
     /// Names of `[columns.NAME]` in the plan; all of them if none is given
     #[arg(value_name = "COLUMNS")]
     pub(crate) columns: Vec<String>,
+}
+
+/// `reencrypt run`
+#[derive(Debug, Args)]
+pub(crate) struct BeginArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// End this run, which is active in the database and unknown to the vault, and go on where it stopped
+    #[arg(long, value_name = "RUN", value_parser = parse_run)]
+    pub(crate) supersede: Option<RunId>,
+}
+
+fn parse_run(text: &str) -> Result<RunId, String> {
+    RunId::from_hex(text).ok_or_else(|| "a run has 32 hex digits".to_owned())
 }
 
 /// `reencrypt run`, `resume` and `rollback`

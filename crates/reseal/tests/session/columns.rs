@@ -234,3 +234,56 @@ fn names_that_are_not_there_are_not_found() {
     columns.session.run(&["reencrypt", "status", "nonsense"]).code(3).says("the plan has: prefs");
     Session::new().run(&["reencrypt", "plan"]).code(3).says("no plan file");
 }
+
+/// Puts the vault back to what it was in `b.vault`: with the pending key, and before any run.
+fn lose_the_vault(columns: &Columns) {
+    columns.session.run(&["backup", "restore", "b.vault", "--accept-older", "-y"]).done();
+}
+
+const RUN: [&str; 6] = ["--json", "reencrypt", "run", "-y", "--no-backup", "a test"];
+
+#[test]
+fn a_restored_vault_takes_over_the_run_that_it_does_not_know() {
+    let columns = Columns::ready();
+    let session = &columns.session;
+    let old = columns.email(9);
+    let run = columns.run_object(0)["run"].as_str().unwrap().to_owned();
+    // As if the run had stopped half-way.
+    columns.set_email(9, &old);
+    columns.database.execute("UPDATE reseal_run SET state = 'active'", ()).unwrap();
+    lose_the_vault(&columns);
+    let next = format!("reseal reencrypt run prefs --supersede {run}");
+    session.run(&RUN).code(7).says("this vault does not know it").says(&next);
+    let supersede = [&RUN[..], &["prefs", "--supersede", &run]].concat();
+    let ended: Value = serde_json::from_str(&session.run(&supersede).done().stdout).unwrap();
+    assert_eq!(ended["runs"][0]["rewritten"], 1, "{ended}");
+    // Values are bound to ids that only the database knew: they were taken over, and every value opens.
+    assert_eq!(session.json(&["reencrypt", "verify"])["columns"][0]["new"], 600);
+    session.run(&supersede).code(7).says("belongs to columns `prefs`");
+    session.run(&["reencrypt", "rollback", "-y"]).done();
+}
+
+#[test]
+fn an_id_of_the_database_that_no_value_opens_under_is_not_believed() {
+    let columns = Columns::ready();
+    columns.run_object(0);
+    columns.database.execute("UPDATE reseal_column SET column_id = randomblob(16)", ()).unwrap();
+    lose_the_vault(&columns);
+    columns.session.run(&RUN).code(8).says("no value opens under it").says("newer backup");
+}
+
+#[test]
+fn an_id_of_the_database_that_nothing_is_bound_to_gives_way() {
+    let columns = Columns::ready();
+    columns.run_object(0);
+    columns.session.run(&["reencrypt", "rollback", "-y"]).done();
+    lose_the_vault(&columns);
+    let known = || {
+        let first = "SELECT column_id FROM reseal_column ORDER BY column_name LIMIT 1";
+        columns.database.query_row(first, [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let before = known();
+    columns.session.run(&RUN).done();
+    assert_ne!(known(), before);
+    columns.session.run(&["reencrypt", "verify"]).done();
+}

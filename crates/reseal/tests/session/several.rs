@@ -119,3 +119,34 @@ fn a_shared_key_is_current_with_the_last_of_its_columns_and_free_for_the_next_on
         assert_eq!(object(&ended)["runs"][index]["keys"]["new"], 3, "{ended:?}");
     }
 }
+
+#[test]
+fn the_others_under_a_key_are_proved_again_before_it_is_current() {
+    let columns = Columns::two();
+    let old = columns.email(9);
+    columns.session.run(&["reencrypt", "run", "prefs", "-y"]).done();
+    // The application has the current key still, which is the old one.
+    columns.set_email(9, &old);
+    columns.session.run(&["reencrypt", "run", "names", "-y"]).done();
+    assert!(columns.email(9).starts_with("rs1."), "{}", columns.email(9));
+    columns.session.run(&["reencrypt", "verify"]).done();
+}
+
+#[test]
+fn labels_stay_where_another_column_cannot_be_proved_again() {
+    let columns = Columns::two();
+    let session = &columns.session;
+    session.run(&["reencrypt", "run", "prefs", "-y"]).done();
+    columns
+        .database
+        .execute_batch("ALTER TABLE crm_client_preferences RENAME COLUMN email_encrypted TO e")
+        .unwrap();
+    session.run(&["reencrypt", "run", "names", "-y"]).code(8).says("no column `email_encrypted`");
+    assert_eq!(session.run(&["get", "crm/db-key"]).done().stdout, OLD_KEY, "the labels did not move");
+    columns
+        .database
+        .execute_batch("ALTER TABLE crm_client_preferences RENAME COLUMN e TO email_encrypted")
+        .unwrap();
+    session.run(&["reencrypt", "resume", "names"]).done();
+    assert_ne!(session.run(&["get", "crm/db-key"]).done().stdout, OLD_KEY);
+}

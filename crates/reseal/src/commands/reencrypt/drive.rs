@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use reseal_engine::{Direction, EngineError, RunOptions, Survey};
-use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RecordState, records};
+use reseal_engine::{Direction, EngineError, Observer, RunOptions, Silent, Survey};
+use reseal_rotate::RotateError;
+use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose, RecordState, records};
 use reseal_vault::Vault;
 
 use super::progress::Progress;
@@ -18,6 +19,10 @@ impl Work<'_> {
     pub(super) async fn drive(&self, vault: &mut Vault, args: &RunArgs, purpose: Purpose) -> Outcome {
         let mut ends = Ends::new(self.app.ui, "runs");
         let names = self.names_for(vault, args, purpose)?;
+        if matches!(purpose, Purpose::Supersede(_)) && names.len() != 1 {
+            let failure = Failure::new(Exit::Usage, "--supersede is about one run");
+            return Err(failure.hint("name the columns: `reseal reencrypt run COLUMNS --supersede RUN`"));
+        }
         for (index, name) in names.iter().enumerate() {
             let rest = &names[index..];
             if let Some(exit) = self.app.signals.exit() {
@@ -31,7 +36,7 @@ impl Work<'_> {
                 ends.failed(name, &failure);
             }
         }
-        if purpose != Purpose::Run
+        if matches!(purpose, Purpose::Resume | Purpose::Rollback)
             && let Err(failure) = self.check_rolled_back(vault, &names, &mut ends)
         {
             ends.told_only(&failure);
@@ -50,6 +55,7 @@ impl Work<'_> {
         let failed = |error| self.failed("re-encrypt", name, error);
         let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
         let survey = run.survey().await.map_err(failed)?;
+        run.check_other_run(&survey, vault).map_err(failed)?;
         if !survey.refusals().is_empty() {
             return Err(failed(EngineError::Refused(survey.refusals().to_vec()).into()));
         }
@@ -64,11 +70,9 @@ impl Work<'_> {
         // From here on there is a clean place to stop at.
         self.app.signals.take_over();
         let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows, before));
-        let ended = run.drive(vault, self.options(args, name, &progress)).await;
+        let ended = self.drive_and_settle(vault, args, &mut run, &progress).await;
         self.app.signals.give_back();
-        progress.finish();
-        let outcome = ended.map_err(failed)?;
-        let labels = run.settle(self.plan, vault).map_err(failed)?;
+        let (outcome, labels) = ended.map_err(failed)?;
         let done = report::Done {
             run: &run,
             outcome: &outcome,
@@ -78,6 +82,22 @@ impl Work<'_> {
         };
         ends.told(done.exit(), done.object(), || done.words());
         Ok(())
+    }
+
+    async fn drive_and_settle(
+        &self,
+        vault: &mut Vault,
+        args: &RunArgs,
+        run: &mut ColumnRun,
+        progress: &Arc<Progress>,
+    ) -> Result<(reseal_engine::Outcome, Labels), RotateError> {
+        let name = run.record().columns.clone();
+        let ended = run.drive(vault, self.options(args, &name, progress.clone())).await;
+        progress.finish();
+        let outcome = ended?;
+        // The others under the key are proved without a bar: they have nothing to do, as a rule.
+        let labels = run.settle(self.plan, vault, || self.options(args, &name, Arc::new(Silent))).await?;
+        Ok((outcome, labels))
     }
 
     /// Columns that were rolled back while others under their key were not need a person: their application has to read
@@ -120,7 +140,10 @@ impl Work<'_> {
     /// Without names, `resume` and `rollback` mean what there is to resume or to take back.
     fn names_for(&self, vault: &mut Vault, args: &RunArgs, purpose: Purpose) -> Outcome<Vec<String>> {
         let names = self.names(&args.which)?;
-        if !args.which.columns.is_empty() || purpose == Purpose::Run || names.len() == 1 {
+        if !args.which.columns.is_empty()
+            || !matches!(purpose, Purpose::Resume | Purpose::Rollback)
+            || names.len() == 1
+        {
             return Ok(names);
         }
         let known = records(vault)?;
@@ -137,7 +160,7 @@ impl Work<'_> {
         Ok(concerned)
     }
 
-    fn options(&self, args: &RunArgs, name: &str, progress: &Arc<Progress>) -> DriveOptions {
+    fn options(&self, args: &RunArgs, name: &str, observer: Arc<dyn Observer>) -> DriveOptions {
         let mut run = RunOptions {
             passes_max: args.passes.get(),
             quarantine_max: args.max_quarantine,
@@ -147,7 +170,7 @@ impl Work<'_> {
         if let Some(workers) = args.workers.or(limits.and_then(|limits| limits.workers)) {
             run.workers = workers.get();
         }
-        DriveOptions { run, observer: progress.clone(), on_start: self.canceller() }
+        DriveOptions { run, observer, on_start: self.canceller() }
     }
 }
 

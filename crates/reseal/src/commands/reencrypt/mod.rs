@@ -35,7 +35,10 @@ pub(crate) fn run(app: &App, command: &ReencryptCommand) -> Outcome {
     runtime.block_on(async {
         match command {
             ReencryptCommand::Plan(which) => work.plan(&mut vault, which).await,
-            ReencryptCommand::Run(args) => work.drive(&mut vault, args, Purpose::Run).await,
+            ReencryptCommand::Run(args) => {
+                let purpose = args.supersede.map_or(Purpose::Run, Purpose::Supersede);
+                work.drive(&mut vault, &args.run, purpose).await
+            }
             ReencryptCommand::Resume(args) => work.drive(&mut vault, args, Purpose::Resume).await,
             ReencryptCommand::Rollback(args) => work.drive(&mut vault, args, Purpose::Rollback).await,
             ReencryptCommand::Status(which) => work.status(&mut vault, which).await,
