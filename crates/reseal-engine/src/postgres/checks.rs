@@ -4,7 +4,7 @@ use reseal_formats::ColumnType;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::arrays::{Column, Raw, Source};
-use super::copy::{after, position_of};
+use super::position::{after, position_of};
 use super::session::PostgresSession;
 use super::sql::{quoted, reduce};
 use crate::batch::Batch;
