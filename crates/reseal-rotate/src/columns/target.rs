@@ -12,7 +12,7 @@ use reseal_engine::{
 use reseal_vault::{Vault, VersionSelector};
 
 use crate::error::RotateError;
-use crate::plan::{Columns, Kind, Login, Plan, Server};
+use crate::plan::{Columns, Kind, Login, Plan};
 use crate::url::with_tls;
 
 /// Where the columns are.

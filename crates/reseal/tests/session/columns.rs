@@ -259,7 +259,11 @@ fn a_restored_vault_takes_over_the_run_that_it_does_not_know() {
     assert_eq!(ended["runs"][0]["rewritten"], 1, "{ended}");
     // Values are bound to ids that only the database knew: they were taken over, and every value opens.
     assert_eq!(session.json(&["reencrypt", "verify"])["columns"][0]["new"], 600);
-    session.run(&supersede).code(7).says("belongs to columns `prefs`");
+    let own = ended["runs"][0]["run"].as_str().unwrap();
+    session
+        .run(&[&RUN[..], &["prefs", "--supersede", own]].concat())
+        .code(7)
+        .says("belongs to columns `prefs`");
     session.run(&["reencrypt", "rollback", "-y"]).done();
 }
 
