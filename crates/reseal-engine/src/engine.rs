@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::error::EngineError;
@@ -22,9 +23,9 @@ use crate::worker::{Crew, PassEnd, reading_of};
 const PASS_PAUSE: Duration = Duration::from_millis(100);
 const PASS_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Runs one job against one store.
-pub struct Engine<S: Store> {
-    store: Arc<S>,
+/// Runs one job against one store. Its futures are boxed so that they are compiled here, once, and not in every program.
+pub struct Engine {
+    store: Arc<dyn Store>,
     job: Arc<Job>,
     options: RunOptions,
     observer: Arc<dyn Observer>,
@@ -80,9 +81,9 @@ pub struct Status {
     pub quarantine: ByReason,
 }
 
-impl<S: Store> Engine<S> {
+impl Engine {
     /// Joins a store with a job.
-    pub fn new(store: S, job: Job, options: RunOptions) -> Self {
+    pub fn new(store: impl Store, job: Job, options: RunOptions) -> Self {
         Self {
             store: Arc::new(store),
             job: Arc::new(job),
@@ -109,9 +110,11 @@ impl<S: Store> Engine<S> {
     /// # Errors
     ///
     /// [`EngineError::Database`] if the target cannot be read; refusals are part of the survey.
-    pub async fn survey(&self) -> Result<Survey, EngineError> {
-        let mut session = self.store.session(self.job.clone()).await?;
-        self.survey_with(&mut session).await
+    pub fn survey(&self) -> BoxFuture<'_, Result<Survey, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.store.session(self.job.clone()).await?;
+            self.survey_with(session.as_mut()).await
+        })
     }
 
     /// Starts the run, or goes on with it, until it is proved that nothing old is left.
@@ -119,21 +122,23 @@ impl<S: Store> Engine<S> {
     /// # Errors
     ///
     /// Any [`EngineError`]. Whatever it is, the same call goes on where this one stopped.
-    pub async fn run(&self) -> Result<Outcome, EngineError> {
-        let mut session = self.store.session(self.job.clone()).await?;
-        let survey = self.survey_with(&mut session).await?;
-        if !survey.refusals().is_empty() {
-            return Err(EngineError::Refused(survey.refusals().to_vec()));
-        }
-        let standing = session.enter().await?;
-        self.restore_suppressed(&mut session).await?;
-        match standing.state {
-            RunState::Active => self.run_passes(session, standing.pass).await,
-            RunState::Proved => self.prove_again(session, standing.pass).await,
-            RunState::RolledBack => {
-                Err(EngineError::Conflict(format!("run {} was rolled back", self.job.plan.run)))
+    pub fn run(&self) -> BoxFuture<'_, Result<Outcome, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.store.session(self.job.clone()).await?;
+            let survey = self.survey_with(session.as_mut()).await?;
+            if !survey.refusals().is_empty() {
+                return Err(EngineError::Refused(survey.refusals().to_vec()));
             }
-        }
+            let standing = session.enter().await?;
+            self.restore_suppressed(session.as_mut()).await?;
+            match standing.state {
+                RunState::Active => self.run_passes(session, standing.pass).await,
+                RunState::Proved => self.prove_again(session, standing.pass).await,
+                RunState::RolledBack => {
+                    Err(EngineError::Conflict(format!("run {} was rolled back", self.job.plan.run)))
+                }
+            }
+        })
     }
 
     /// Opens every value under one snapshot.
@@ -141,15 +146,18 @@ impl<S: Store> Engine<S> {
     /// # Errors
     ///
     /// [`EngineError::Database`] if the target cannot be read.
-    pub async fn verify(&self) -> Result<Verification, EngineError> {
-        let status = self.status().await?;
-        let mut session = self.store.session(self.job.clone()).await?;
-        if status.is_some() {
-            self.restore_suppressed(&mut session).await?;
-        }
-        let census = self.read(session, Reading::Verification).await?;
-        let expected: Digest = status.iter().flat_map(|status| &status.spans).map(|span| span.digest).sum();
-        Ok(Verification { digest_equal: census.digest == expected, census })
+    pub fn verify(&self) -> BoxFuture<'_, Result<Verification, EngineError>> {
+        Box::pin(async move {
+            let status = self.status().await?;
+            let mut session = self.store.session(self.job.clone()).await?;
+            if status.is_some() {
+                self.restore_suppressed(session.as_mut()).await?;
+            }
+            let census = self.read(session, Reading::Verification).await?;
+            let expected: Digest =
+                status.iter().flat_map(|status| &status.spans).map(|span| span.digest).sum();
+            Ok(Verification { digest_equal: census.digest == expected, census })
+        })
     }
 
     /// Where the run stands; `None` if the target does not know it.
@@ -157,12 +165,14 @@ impl<S: Store> Engine<S> {
     /// # Errors
     ///
     /// [`EngineError::Damaged`] if a record does not carry the run's MAC.
-    pub async fn status(&self) -> Result<Option<Status>, EngineError> {
-        let mut session = self.store.session(self.job.clone()).await?;
-        let Some(standing) = session.standing().await? else { return Ok(None) };
-        let spans = self.spans(&mut session).await?;
-        let quarantine = session.quarantine_counts().await?;
-        Ok(Some(Status { standing, spans, quarantine }))
+    pub fn status(&self) -> BoxFuture<'_, Result<Option<Status>, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.store.session(self.job.clone()).await?;
+            let Some(standing) = session.standing().await? else { return Ok(None) };
+            let spans = self.spans(session.as_mut()).await?;
+            let quarantine = session.quarantine_counts().await?;
+            Ok(Some(Status { standing, spans, quarantine }))
+        })
     }
 
     /// The quarantine of the run: `limit` records at most.
@@ -175,7 +185,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Leaves alone what an earlier call found that the database does not let us write.
-    async fn restore_suppressed(&self, session: &mut S::Session) -> Result<(), EngineError> {
+    async fn restore_suppressed(&self, session: &mut dyn Session) -> Result<(), EngineError> {
         let limit = self.options.quarantine_max.saturating_add(1);
         let records = session.quarantined(Some(Reason::WriteSuppressed), limit).await?;
         let names: Vec<&str> = self.job.column_names().collect();
@@ -187,12 +197,12 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    async fn survey_with(&self, session: &mut S::Session) -> Result<Survey, EngineError> {
+    async fn survey_with(&self, session: &mut dyn Session) -> Result<Survey, EngineError> {
         let (facts, sample) = session.survey().await?;
         Survey::new(&self.job, facts, sample).await
     }
 
-    async fn run_passes(&self, mut session: S::Session, mut pass: u32) -> Result<Outcome, EngineError> {
+    async fn run_passes(&self, mut session: Box<dyn Session>, mut pass: u32) -> Result<Outcome, EngineError> {
         let mut horizon = match &self.options.switch {
             Switch::Confirmed => Some(session.horizon().await?),
             Switch::Awaited(_) => None,
@@ -200,10 +210,10 @@ impl<S: Store> Engine<S> {
         let first_pass = pass.max(1);
         let last_pass = pass.saturating_add(self.options.passes_max);
         if pass == 0 {
-            pass = self.lay_out(&mut session, 1).await?;
+            pass = self.lay_out(session.as_mut(), 1).await?;
         }
         loop {
-            let spans = self.spans(&mut session).await?;
+            let spans = self.spans(session.as_mut()).await?;
             let open = spans.iter().filter(|span| span.pass == pass && !span.is_done()).count() as u64;
             self.observer.event(Event::PassStarted { pass, spans: open });
             let crew = self.crew();
@@ -212,7 +222,7 @@ impl<S: Store> Engine<S> {
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
                 match &horizon {
-                    None => horizon = Some(self.await_switch(&mut session).await?),
+                    None => horizon = Some(self.await_switch(session.as_mut()).await?),
                     Some(horizon) => {
                         let proof;
                         (session, proof) = self.prove(session, horizon).await?;
@@ -224,32 +234,32 @@ impl<S: Store> Engine<S> {
                 }
             }
             if pass >= last_pass {
-                return Err(self.no_end(&mut session).await?);
+                return Err(self.no_end(session.as_mut()).await?);
             }
             self.pause(pass - first_pass).await?;
-            pass = self.lay_out(&mut session, pass + 1).await?;
+            pass = self.lay_out(session.as_mut(), pass + 1).await?;
         }
     }
 
     /// Proves a run that was proved before: values under the old key may have come since, then it goes on.
-    async fn prove_again(&self, mut session: S::Session, pass: u32) -> Result<Outcome, EngineError> {
-        let horizon = self.await_switch(&mut session).await?;
+    async fn prove_again(&self, mut session: Box<dyn Session>, pass: u32) -> Result<Outcome, EngineError> {
+        let horizon = self.await_switch(session.as_mut()).await?;
         let (mut session, proof) = self.prove(session, &horizon).await?;
         if proof.old() == 0 {
             return self.outcome(session, proof).await;
         }
         session.set_state(RunState::Active).await?;
-        let pass = self.lay_out(&mut session, pass + 1).await?;
+        let pass = self.lay_out(session.as_mut(), pass + 1).await?;
         self.run_passes(session, pass).await
     }
 
     /// Reads the table once nothing from before the switch runs any more.
     async fn prove(
         &self,
-        mut session: S::Session,
+        mut session: Box<dyn Session>,
         horizon: &Horizon,
-    ) -> Result<(S::Session, Census), EngineError> {
-        self.await_old_transactions(&mut session, horizon).await?;
+    ) -> Result<(Box<dyn Session>, Census), EngineError> {
+        self.await_old_transactions(session.as_mut(), horizon).await?;
         self.observer.event(Event::Proving);
         let proof = self.read(session, Reading::Proof).await?;
         Ok((self.store.session(self.job.clone()).await?, proof))
@@ -267,7 +277,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Says that passes do not help, and who is writing now.
-    async fn no_end(&self, session: &mut S::Session) -> Result<EngineError, EngineError> {
+    async fn no_end(&self, session: &mut dyn Session) -> Result<EngineError, EngineError> {
         let now = session.horizon().await?;
         let writers = match session.holders(&now).await?.join(", ") {
             none if none.is_empty() => "nobody".into(),
@@ -281,7 +291,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// A session that works: this one, or a new one if the server went away while the workers ran.
-    async fn renewed(&self, mut session: S::Session) -> Result<S::Session, EngineError> {
+    async fn renewed(&self, mut session: Box<dyn Session>) -> Result<Box<dyn Session>, EngineError> {
         match session.standing().await {
             Ok(_) => Ok(session),
             Err(error) if error.is_connection() => self.store.session(self.job.clone()).await,
@@ -289,7 +299,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn crew(&self) -> Crew<S> {
+    fn crew(&self) -> Crew {
         Crew {
             store: self.store.clone(),
             job: self.job.clone(),
@@ -306,11 +316,11 @@ impl<S: Store> Engine<S> {
         self.options.workers.clamp(1, self.store.workers_max())
     }
 
-    async fn read(&self, session: S::Session, reading: Reading) -> Result<Census, EngineError> {
+    async fn read(&self, session: Box<dyn Session>, reading: Reading) -> Result<Census, EngineError> {
         read_all(&self.crew(), session, reading).await
     }
 
-    async fn lay_out(&self, session: &mut S::Session, pass: u32) -> Result<u32, EngineError> {
+    async fn lay_out(&self, session: &mut dyn Session, pass: u32) -> Result<u32, EngineError> {
         let ranges = session.ranges(self.workers(), reading_of(pass).0).await?;
         let columns = self.job.codecs.len();
         let spans = ranges
@@ -323,7 +333,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Waits until the caller says that every writer uses the new key, and notes who runs then.
-    async fn await_switch(&self, session: &mut S::Session) -> Result<Horizon, EngineError> {
+    async fn await_switch(&self, session: &mut dyn Session) -> Result<Horizon, EngineError> {
         if let Switch::Awaited(receiver) = &self.options.switch {
             let mut receiver = receiver.clone();
             if !*receiver.borrow() {
@@ -342,7 +352,7 @@ impl<S: Store> Engine<S> {
 
     async fn await_old_transactions(
         &self,
-        session: &mut S::Session,
+        session: &mut dyn Session,
         horizon: &Horizon,
     ) -> Result<(), EngineError> {
         let deadline = Instant::now() + self.options.proof_wait;
@@ -368,13 +378,13 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    async fn spans(&self, session: &mut S::Session) -> Result<Vec<SpanRecord>, EngineError> {
+    async fn spans(&self, session: &mut dyn Session) -> Result<Vec<SpanRecord>, EngineError> {
         let spans = session.spans().await?;
         spans.into_iter().map(|span| span.open(self.job.plan.run, &self.job.keys)).collect()
     }
 
-    async fn outcome(&self, mut session: S::Session, proof: Census) -> Result<Outcome, EngineError> {
-        let spans = self.spans(&mut session).await?;
+    async fn outcome(&self, mut session: Box<dyn Session>, proof: Census) -> Result<Outcome, EngineError> {
+        let spans = self.spans(session.as_mut()).await?;
         let mut tallies = vec![Tally::default(); self.job.codecs.len()];
         for span in &spans {
             tallies.iter_mut().zip(&span.tallies).for_each(|(total, part)| *total = total.plus(*part));
@@ -389,7 +399,7 @@ impl<S: Store> Engine<S> {
     }
 }
 
-impl<S: Store> std::fmt::Debug for Engine<S> {
+impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("run", &self.job.plan.run).finish_non_exhaustive()
     }

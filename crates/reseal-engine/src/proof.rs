@@ -9,7 +9,7 @@ use crate::classify::Look;
 use crate::error::EngineError;
 use crate::ledger::ScanRange;
 use crate::observer::Event;
-use crate::store::{Filter, Session, SnapshotId, Store};
+use crate::store::{Filter, Session, SnapshotId};
 use crate::transform::{Census, census_on_pool};
 use crate::worker::Crew;
 
@@ -42,9 +42,9 @@ impl Reading {
 }
 
 /// Counts what the table holds in one snapshot, which all workers share.
-pub(crate) async fn read_all<S: Store>(
-    crew: &Crew<S>,
-    mut lead: S::Session,
+pub(crate) async fn read_all(
+    crew: &Crew,
+    mut lead: Box<dyn Session>,
     reading: Reading,
 ) -> Result<Census, EngineError> {
     let snapshot = lead.open_snapshot().await?;
@@ -54,7 +54,7 @@ pub(crate) async fn read_all<S: Store>(
     for _ in 1..crew.workers.min(queue.lock().unwrap_or_else(PoisonError::into_inner).len()) {
         readers.spawn(join_reading(crew.clone(), snapshot.clone(), queue.clone(), reading));
     }
-    let mut census = read_ranges(crew, &mut lead, &queue, reading).await?;
+    let mut census = read_ranges(crew, lead.as_mut(), &queue, reading).await?;
     while let Some(ended) = readers.join_next().await {
         let part =
             ended.unwrap_or_else(|_| Err(EngineError::Internal("a reader ended unexpectedly".into())))?;
@@ -65,22 +65,22 @@ pub(crate) async fn read_all<S: Store>(
     Ok(census)
 }
 
-async fn join_reading<S: Store>(
-    crew: Crew<S>,
+async fn join_reading(
+    crew: Crew,
     snapshot: SnapshotId,
     queue: Arc<Mutex<VecDeque<ScanRange>>>,
     reading: Reading,
 ) -> Result<Census, EngineError> {
     let mut session = crew.store.session(crew.job.clone()).await?;
     session.join_snapshot(&snapshot).await?;
-    let census = read_ranges(&crew, &mut session, &queue, reading).await?;
+    let census = read_ranges(&crew, session.as_mut(), &queue, reading).await?;
     session.close_snapshot().await?;
     Ok(census)
 }
 
-async fn read_ranges<S: Store>(
-    crew: &Crew<S>,
-    session: &mut S::Session,
+async fn read_ranges(
+    crew: &Crew,
+    session: &mut dyn Session,
     queue: &Mutex<VecDeque<ScanRange>>,
     reading: Reading,
 ) -> Result<Census, EngineError> {

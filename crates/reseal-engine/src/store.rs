@@ -8,8 +8,9 @@
 //! A store decides how rows are found and written; the engine decides what is written and keeps the account. Every
 //! session works alone: nothing is shared between two sessions but the database.
 
-use std::future::Future;
 use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use crate::batch::{Batch, Position};
 use crate::error::EngineError;
@@ -20,19 +21,17 @@ use crate::survey::TableFacts;
 use crate::verified::{ByReason, Lease, Quarantined, Reason, VerifiedBatch};
 
 /// A database that holds the columns of a run.
+#[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// One connection, used by one worker.
-    type Session: Session;
-
     /// How many workers it can use at most.
     fn workers_max(&self) -> usize;
 
-    /// Connects.
+    /// Connects, for one worker.
     ///
     /// # Errors
     ///
     /// [`EngineError::Database`] if the database cannot be reached or does not let us in.
-    fn session(&self, job: Arc<Job>) -> impl Future<Output = Result<Self::Session, EngineError>> + Send;
+    async fn session(&self, job: Arc<Job>) -> Result<Box<dyn Session>, EngineError>;
 }
 
 /// How much one read may return. At least one row is returned where there is one, whatever its size.
@@ -171,9 +170,10 @@ impl QuarantineRecord {
 /// One connection to a store.
 ///
 /// Every method may be called again after it failed with a connection error, on a new session.
+#[async_trait]
 pub trait Session: Send + 'static {
     /// Looks at the table and reads a sample of its rows. Writes nothing.
-    fn survey(&mut self) -> impl Future<Output = Result<(TableFacts, Batch), EngineError>> + Send;
+    async fn survey(&mut self) -> Result<(TableFacts, Batch), EngineError>;
 
     /// Makes the run's record, or finds it, and takes over every lease of it.
     ///
@@ -181,44 +181,36 @@ pub trait Session: Send + 'static {
     ///
     /// [`EngineError::Conflict`] if another run is active on the table, [`EngineError::Damaged`] if the record does
     /// not carry the run's MAC.
-    fn enter(&mut self) -> impl Future<Output = Result<Standing, EngineError>> + Send;
+    async fn enter(&mut self) -> Result<Standing, EngineError>;
 
     /// Finds the run's record without making or changing anything.
-    fn standing(&mut self) -> impl Future<Output = Result<Option<Standing>, EngineError>> + Send;
+    async fn standing(&mut self) -> Result<Option<Standing>, EngineError>;
 
     /// The table as it is now, in ranges that `workers` workers can share well, in the order in which they are to be
     /// read with `filter`. Every row is in one of them.
-    fn ranges(
-        &mut self,
-        workers: usize,
-        filter: Filter,
-    ) -> impl Future<Output = Result<Vec<ScanRange>, EngineError>> + Send;
+    async fn ranges(&mut self, workers: usize, filter: Filter) -> Result<Vec<ScanRange>, EngineError>;
 
     /// Records the spans of a pass and makes it the run's current one. Does nothing if the run has that pass already.
-    fn lay_out(
-        &mut self,
-        pass: u32,
-        spans: Vec<SealedSpan>,
-    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    async fn lay_out(&mut self, pass: u32, spans: Vec<SealedSpan>) -> Result<(), EngineError>;
 
     /// Leases a span of a pass that is neither done nor leased.
     ///
     /// # Errors
     ///
     /// [`EngineError::Conflict`] if the run is not active any more.
-    fn claim(&mut self, pass: u32) -> impl Future<Output = Result<Claim, EngineError>> + Send;
+    async fn claim(&mut self, pass: u32) -> Result<Claim, EngineError>;
 
     /// Gives a lease back before its span is done.
-    fn release(&mut self, lease: Lease) -> impl Future<Output = Result<(), EngineError>> + Send;
+    async fn release(&mut self, lease: Lease) -> Result<(), EngineError>;
 
     /// Reads rows of `range` from `from` on, in order of position.
-    fn read(
+    async fn read(
         &mut self,
         range: &ScanRange,
         from: &Position,
         limits: ReadLimits,
         filter: Filter,
-    ) -> impl Future<Output = Result<Batch, EngineError>> + Send;
+    ) -> Result<Batch, EngineError>;
 
     /// Writes a batch and the span's new record in one transaction.
     ///
@@ -228,55 +220,48 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// [`EngineError::NotStored`] if the database holds other bytes than were sent; nothing is committed then.
-    fn write(
+    async fn write(
         &mut self,
         lease: &Lease,
         batch: &VerifiedBatch,
         observer: &dyn Observer,
-    ) -> impl Future<Output = Result<WriteOutcome, EngineError>> + Send;
+    ) -> Result<WriteOutcome, EngineError>;
 
     /// Adds values to the quarantine that only show over several passes, and says how many were not in it before.
-    fn quarantine(
-        &mut self,
-        records: Vec<QuarantineRecord>,
-    ) -> impl Future<Output = Result<u64, EngineError>> + Send;
+    async fn quarantine(&mut self, records: Vec<QuarantineRecord>) -> Result<u64, EngineError>;
 
     /// Every span of the run, in order.
-    fn spans(&mut self) -> impl Future<Output = Result<Vec<SealedSpan>, EngineError>> + Send;
+    async fn spans(&mut self) -> Result<Vec<SealedSpan>, EngineError>;
 
     /// How many values are in the quarantine of the run.
-    fn quarantine_counts(&mut self) -> impl Future<Output = Result<ByReason, EngineError>> + Send;
+    async fn quarantine_counts(&mut self) -> Result<ByReason, EngineError>;
 
     /// Quarantined values of the run: for one reason, or for any; `limit` at most.
-    fn quarantined(
+    async fn quarantined(
         &mut self,
         reason: Option<Reason>,
         limit: u64,
-    ) -> impl Future<Output = Result<Vec<QuarantineRecord>, EngineError>> + Send;
+    ) -> Result<Vec<QuarantineRecord>, EngineError>;
 
     /// The point after every transaction that runs now.
-    fn horizon(&mut self) -> impl Future<Output = Result<Horizon, EngineError>> + Send;
+    async fn horizon(&mut self) -> Result<Horizon, EngineError>;
 
     /// Who still runs from before `horizon`, as sentences; empty once all have ended.
-    fn holders(&mut self, horizon: &Horizon)
-    -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
+    async fn holders(&mut self, horizon: &Horizon) -> Result<Vec<String>, EngineError>;
 
     /// Opens a read-only snapshot; every read of this session sees it until it is closed.
-    fn open_snapshot(&mut self) -> impl Future<Output = Result<SnapshotId, EngineError>> + Send;
+    async fn open_snapshot(&mut self) -> Result<SnapshotId, EngineError>;
 
     /// Joins a snapshot that another session holds open.
-    fn join_snapshot(
-        &mut self,
-        snapshot: &SnapshotId,
-    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    async fn join_snapshot(&mut self, snapshot: &SnapshotId) -> Result<(), EngineError>;
 
     /// Closes the snapshot.
-    fn close_snapshot(&mut self) -> impl Future<Output = Result<(), EngineError>> + Send;
+    async fn close_snapshot(&mut self) -> Result<(), EngineError>;
 
     /// Records that the run is proved, or that it is active again.
     ///
     /// # Errors
     ///
     /// [`EngineError::Conflict`] if the run was taken back, or if another is active on the table.
-    fn set_state(&mut self, state: RunState) -> impl Future<Output = Result<(), EngineError>> + Send;
+    async fn set_state(&mut self, state: RunState) -> Result<(), EngineError>;
 }

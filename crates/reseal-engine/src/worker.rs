@@ -34,8 +34,8 @@ const TELL_AFTER: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the workers of a pass share.
-pub(crate) struct Crew<S: Store> {
-    pub(crate) store: Arc<S>,
+pub(crate) struct Crew {
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) job: Arc<Job>,
     pub(crate) options: RunOptions,
     pub(crate) observer: Arc<dyn Observer>,
@@ -47,7 +47,7 @@ pub(crate) struct Crew<S: Store> {
     pub(crate) quarantined: Arc<AtomicU64>,
 }
 
-impl<S: Store> Clone for Crew<S> {
+impl Clone for Crew {
     fn clone(&self) -> Self {
         Self {
             store: self.store.clone(),
@@ -71,7 +71,7 @@ pub(crate) enum PassEnd {
     MoreToDo,
 }
 
-impl<S: Store> Crew<S> {
+impl Crew {
     /// Works on a pass until no span of it is left.
     pub(crate) async fn drain(&self, pass: u32) -> Result<PassEnd, EngineError> {
         let (more, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -127,8 +127,8 @@ impl<S: Store> Crew<S> {
     }
 }
 
-struct Worker<S: Store> {
-    crew: Crew<S>,
+struct Worker {
+    crew: Crew,
     pass: u32,
     rows: usize,
     /// Whether the last batch exceeded its share of the memory.
@@ -173,7 +173,7 @@ impl Stall {
     }
 }
 
-impl<S: Store> Worker<S> {
+impl Worker {
     async fn work(mut self) -> Result<(), EngineError> {
         let mut held = None;
         let mut lost: Option<Stall> = None;
@@ -200,10 +200,10 @@ impl<S: Store> Worker<S> {
     /// Works on spans until none is left. `held` survives a lost connection, so that its lease is given back.
     async fn work_with(
         &mut self,
-        mut session: S::Session,
+        mut session: Box<dyn Session>,
         held: &mut Option<Lease>,
     ) -> Result<(), EngineError> {
-        give_back(&mut session, held).await?;
+        give_back(session.as_mut(), held).await?;
         loop {
             if self.stops() {
                 return Ok(());
@@ -211,8 +211,8 @@ impl<S: Store> Worker<S> {
             match session.claim(self.pass).await? {
                 Claim::Leased(lease) => {
                     *held = Some(lease);
-                    self.work_span(&mut session, held).await?;
-                    give_back(&mut session, held).await?;
+                    self.work_span(session.as_mut(), held).await?;
+                    give_back(session.as_mut(), held).await?;
                 }
                 Claim::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
                 Claim::Stale => {
@@ -227,7 +227,7 @@ impl<S: Store> Worker<S> {
     /// Carries a span to its end; leaves the lease in `held` only if the worker is to stop before it.
     async fn work_span(
         &mut self,
-        session: &mut S::Session,
+        session: &mut dyn Session,
         held: &mut Option<Lease>,
     ) -> Result<(), EngineError> {
         while let Some(lease) = held.as_mut().filter(|lease| !lease.span.is_done()) {
@@ -256,7 +256,7 @@ impl<S: Store> Worker<S> {
 
     async fn next_batch(
         &mut self,
-        session: &mut S::Session,
+        session: &mut dyn Session,
         span: &SpanRecord,
     ) -> Result<(VerifiedBatch, Option<OwnedMutexGuard<()>>), EngineError> {
         let (filter, look) = reading_of(self.pass);
@@ -288,7 +288,7 @@ impl<S: Store> Worker<S> {
     /// Writes a batch, trying again while the database asks for it.
     async fn write(
         &mut self,
-        session: &mut S::Session,
+        session: &mut dyn Session,
         lease: &Lease,
         batch: &VerifiedBatch,
     ) -> Result<WriteOutcome, EngineError> {
@@ -389,7 +389,7 @@ pub(crate) fn reading_of(pass: u32) -> (Filter, Look) {
 }
 
 /// Gives a lease back. Where that fails it stays with a lost connection, and otherwise runs out by itself.
-async fn give_back(session: &mut impl Session, held: &mut Option<Lease>) -> Result<(), EngineError> {
+async fn give_back(session: &mut dyn Session, held: &mut Option<Lease>) -> Result<(), EngineError> {
     let Some(lease) = held.clone() else { return Ok(()) };
     match session.release(lease).await {
         Err(error) if error.is_connection() => return Err(error),

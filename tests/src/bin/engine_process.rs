@@ -41,8 +41,8 @@ async fn main() {
     });
 }
 
-async fn run<S: Store>(
-    store: S,
+async fn run(
+    store: impl Store,
     assignment: &Assignment,
     switched: watch::Receiver<bool>,
 ) -> Result<Outcome, EngineError> {

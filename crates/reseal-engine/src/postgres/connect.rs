@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use reseal_crypto::SecretBytes;
 use tokio_postgres::config::{Host, SslMode as DriverMode};
 use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
@@ -107,29 +108,31 @@ impl PostgresTarget {
     /// # Errors
     ///
     /// [`EngineError::Database`] with the server's code where it is the server that refuses.
-    pub async fn connect(&self, application: &str) -> Result<Client, EngineError> {
-        let mut config = self.config.clone();
-        config.application_name(application);
-        let Some(tls) = &self.tls else { return plain(&config).await };
-        match self.mode {
-            SslMode::Disable => plain(&config).await,
-            SslMode::Allow => match plain(&config).await {
-                Err(error) if refused_without_tls(&error) => {
+    pub fn connect<'a>(&'a self, application: &'a str) -> BoxFuture<'a, Result<Client, EngineError>> {
+        Box::pin(async move {
+            let mut config = self.config.clone();
+            config.application_name(application);
+            let Some(tls) = &self.tls else { return plain(&config).await };
+            match self.mode {
+                SslMode::Disable => plain(&config).await,
+                SslMode::Allow => match plain(&config).await {
+                    Err(error) if refused_without_tls(&error) => {
+                        encrypted(&config, DriverMode::Require, tls).await
+                    }
+                    other => other,
+                },
+                SslMode::Prefer => match encrypted(&config, DriverMode::Prefer, tls).await {
+                    // libpq, too, goes on in clear where the handshake or the server's rules stand against TLS.
+                    Err(EngineError::Database(error)) if error.code.is_none() || error.has_code("28000") => {
+                        plain(&config).await
+                    }
+                    other => other,
+                },
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
                     encrypted(&config, DriverMode::Require, tls).await
                 }
-                other => other,
-            },
-            SslMode::Prefer => match encrypted(&config, DriverMode::Prefer, tls).await {
-                // libpq, too, goes on in clear where the handshake or the server's rules stand against TLS.
-                Err(EngineError::Database(error)) if error.code.is_none() || error.has_code("28000") => {
-                    plain(&config).await
-                }
-                other => other,
-            },
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                encrypted(&config, DriverMode::Require, tls).await
             }
-        }
+        })
     }
 }
 

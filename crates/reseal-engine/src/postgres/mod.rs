@@ -25,6 +25,7 @@ mod write;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 pub use connect::PostgresTarget;
 pub use describe::describe;
 pub use schema::DDL;
@@ -32,7 +33,7 @@ pub use session::PostgresSession;
 
 use crate::error::EngineError;
 use crate::plan::Job;
-use crate::store::Store;
+use crate::store::{Session, Store};
 
 /// A Postgres database that holds the columns of a run.
 #[derive(Debug, Clone)]
@@ -47,16 +48,15 @@ impl PostgresStore {
     }
 }
 
+#[async_trait]
 impl Store for PostgresStore {
-    type Session = PostgresSession;
-
     fn workers_max(&self) -> usize {
         64
     }
 
-    async fn session(&self, job: Arc<Job>) -> Result<PostgresSession, EngineError> {
+    async fn session(&self, job: Arc<Job>) -> Result<Box<dyn Session>, EngineError> {
         let application = format!("reseal/{}", &job.plan.run.to_string()[..12]);
         let client = self.target.connect(&application).await?;
-        PostgresSession::new(client, job).await
+        Ok(Box::new(PostgresSession::new(client, job).await?))
     }
 }

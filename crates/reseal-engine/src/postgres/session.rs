@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
@@ -121,6 +122,7 @@ impl std::fmt::Debug for PostgresSession {
     }
 }
 
+#[async_trait]
 impl Session for PostgresSession {
     async fn survey(&mut self) -> Result<(TableFacts, Batch), EngineError> {
         self.survey_table().await

@@ -28,9 +28,11 @@ mod write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use crate::error::EngineError;
 use crate::plan::Job;
-use crate::store::Store;
+use crate::store::{Session, Store};
 
 pub use session::SqliteSession;
 pub use table::describe;
@@ -48,14 +50,13 @@ impl SqliteStore {
     }
 }
 
+#[async_trait]
 impl Store for SqliteStore {
-    type Session = SqliteSession;
-
     fn workers_max(&self) -> usize {
         1
     }
 
-    async fn session(&self, job: Arc<Job>) -> Result<SqliteSession, EngineError> {
-        SqliteSession::open(&self.path, job)
+    async fn session(&self, job: Arc<Job>) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(SqliteSession::open(&self.path, job)?))
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::connection::{
@@ -123,6 +124,7 @@ impl SqliteSession {
     }
 }
 
+#[async_trait]
 impl Session for SqliteSession {
     async fn survey(&mut self) -> Result<(TableFacts, Batch), EngineError> {
         self.patiently(|session| survey::survey(&session.connection, &session.job)).await

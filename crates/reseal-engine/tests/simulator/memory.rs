@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use async_trait::async_trait;
 use reseal_crypto::random::Random;
 use reseal_engine::ledger::{RunState, ScanRange, SealedSpan};
 use reseal_engine::store::{
@@ -142,17 +143,16 @@ pub struct MemorySession {
     snapshot: Option<Arc<Table>>,
 }
 
+#[async_trait]
 impl Store for MemoryStore {
-    type Session = MemorySession;
-
     fn workers_max(&self) -> usize {
         self.workers
     }
 
-    async fn session(&self, job: Arc<Job>) -> Result<MemorySession, EngineError> {
+    async fn session(&self, job: Arc<Job>) -> Result<Box<dyn Session>, EngineError> {
         let session = MemorySession { world: self.world.clone(), job, snapshot: None };
         session.begin().await.map(drop)?;
-        Ok(session)
+        Ok(Box::new(session))
     }
 }
 
@@ -271,6 +271,7 @@ impl World {
     }
 }
 
+#[async_trait]
 impl Session for MemorySession {
     async fn survey(&mut self) -> Result<(TableFacts, Batch), EngineError> {
         let fault = self.begin().await?;

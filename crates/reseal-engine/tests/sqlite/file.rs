@@ -67,11 +67,11 @@ impl File {
         result.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
-    pub fn engine(&self, plan: &RunPlan) -> Engine<SqliteStore> {
+    pub fn engine(&self, plan: &RunPlan) -> Engine {
         Engine::new(SqliteStore::new(&self.path), job(plan.clone()), RunOptions::default())
     }
 
-    pub fn observed(&self, plan: &RunPlan, observer: impl Observer + 'static) -> Engine<SqliteStore> {
+    pub fn observed(&self, plan: &RunPlan, observer: impl Observer + 'static) -> Engine {
         self.engine(plan).observed_by(Arc::new(observer))
     }
 

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use reseal_engine::postgres::{self, PostgresStore, PostgresTarget};
 use reseal_engine::sqlite::{self, SqliteStore};
-use reseal_engine::{
-    CancelToken, Engine, EngineError, Job, Observer, Outcome, RunOptions, Status, Survey, TableName,
-    TableShape, Verification,
-};
+use reseal_engine::{Engine, EngineError, Job, Observer, RunOptions, TableName, TableShape};
 use reseal_vault::{Vault, VersionSelector};
 
 use crate::error::RotateError;
@@ -78,53 +75,12 @@ impl Target {
     }
 
     /// The engine for a job here.
-    pub(super) fn engine(&self, job: Job, options: RunOptions, observer: Arc<dyn Observer>) -> Driver {
-        match self {
-            Self::Postgres(target) => Driver::Postgres(
-                Engine::new(PostgresStore::new((**target).clone()), job, options).observed_by(observer),
-            ),
-            Self::Sqlite(path) => {
-                Driver::Sqlite(Engine::new(SqliteStore::new(path), job, options).observed_by(observer))
-            }
-        }
-    }
-}
-
-/// The engine over either store.
-#[derive(Debug)]
-pub(super) enum Driver {
-    Postgres(Engine<PostgresStore>),
-    Sqlite(Engine<SqliteStore>),
-}
-
-macro_rules! either {
-    ($driver:expr, $engine:ident => $call:expr) => {
-        match $driver {
-            Self::Postgres($engine) => $call,
-            Self::Sqlite($engine) => $call,
-        }
-    };
-}
-
-impl Driver {
-    pub(super) async fn survey(&self) -> Result<Survey, EngineError> {
-        either!(self, engine => engine.survey().await)
-    }
-
-    pub(super) async fn run(&self) -> Result<Outcome, EngineError> {
-        either!(self, engine => engine.run().await)
-    }
-
-    pub(super) async fn verify(&self) -> Result<Verification, EngineError> {
-        either!(self, engine => engine.verify().await)
-    }
-
-    pub(super) async fn status(&self) -> Result<Option<Status>, EngineError> {
-        either!(self, engine => engine.status().await)
-    }
-
-    pub(super) fn cancel_token(&self) -> CancelToken {
-        either!(self, engine => engine.cancel_token())
+    pub(super) fn engine(&self, job: Job, options: RunOptions, observer: Arc<dyn Observer>) -> Engine {
+        let engine = match self {
+            Self::Postgres(target) => Engine::new(PostgresStore::new((**target).clone()), job, options),
+            Self::Sqlite(path) => Engine::new(SqliteStore::new(path), job, options),
+        };
+        engine.observed_by(observer)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The seam between the state machine and the world.
 
-use std::future::Future;
-
+use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 
 use super::action::{Action, Which};
@@ -58,35 +57,22 @@ impl StepError {
 }
 
 /// What the state machine asks of the world. The world is what is true: after a crash it is probed, and not the journal.
+#[async_trait(?Send)]
 pub trait Connector {
     /// Reads what [`undo`](Self::undo) will need to bring everything back byte for byte. Changes nothing.
-    fn capture(
-        &mut self,
-        action: &Action,
-        values: &Values,
-    ) -> impl Future<Output = Result<SecretBytes, StepError>>;
+    async fn capture(&mut self, action: &Action, values: &Values) -> Result<SecretBytes, StepError>;
 
     /// Whether the step is done, seen from outside; `kept` is what was captured before it.
-    fn probe(
+    async fn probe(
         &mut self,
         action: &Action,
         values: &Values,
         kept: &SecretBytes,
-    ) -> impl Future<Output = Result<Standing, StepError>>;
+    ) -> Result<Standing, StepError>;
 
     /// Does the step; `kept` is what was captured before it, nothing for a proof. Doing it twice is the same as once.
-    fn apply(
-        &mut self,
-        action: &Action,
-        values: &Values,
-        kept: &SecretBytes,
-    ) -> impl Future<Output = Result<(), StepError>>;
+    async fn apply(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError>;
 
     /// Brings back what was captured, whether the step was done wholly, partly or not at all. Twice is the same as once.
-    fn undo(
-        &mut self,
-        action: &Action,
-        values: &Values,
-        kept: &SecretBytes,
-    ) -> impl Future<Output = Result<(), StepError>>;
+    async fn undo(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError>;
 }

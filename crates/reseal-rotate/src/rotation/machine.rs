@@ -67,9 +67,9 @@ pub enum Told<'a> {
 pub type Watch<'a> = dyn FnMut(&Step, Told<'_>) + 'a;
 
 /// A rotation, the vault that remembers it, and the world that it changes.
-pub struct Machine<'a, C> {
+pub struct Machine<'a> {
     vault: &'a mut Vault,
-    world: &'a mut C,
+    world: &'a mut dyn Connector,
     rotation: Rotation,
     values: Values,
     cancel: CancelToken,
@@ -79,7 +79,7 @@ pub struct Machine<'a, C> {
     by_policy: bool,
 }
 
-impl<C> std::fmt::Debug for Machine<'_, C> {
+impl std::fmt::Debug for Machine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Machine").field("rotation", &self.rotation).finish_non_exhaustive()
     }
@@ -99,11 +99,11 @@ impl From<RotateError> for Halt {
     }
 }
 
-impl<'a, C: Connector> Machine<'a, C> {
+impl<'a> Machine<'a> {
     /// Over a rotation that is stored in `vault`; `cancel` stops it between steps.
     pub fn new(
         vault: &'a mut Vault,
-        world: &'a mut C,
+        world: &'a mut dyn Connector,
         rotation: Rotation,
         values: Values,
         cancel: CancelToken,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 use reseal_vault::Vault;
@@ -316,6 +317,7 @@ impl<'a> Outside<'a> {
 /// How long a command of the plan may take inside a service.
 const COMMAND: Duration = Duration::from_secs(120);
 
+#[async_trait(?Send)]
 impl Connector for Outside<'_> {
     async fn capture(&mut self, action: &Action, values: &Values) -> Result<SecretBytes, StepError> {
         Ok(match action {

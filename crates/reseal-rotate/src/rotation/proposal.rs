@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures_util::future::LocalBoxFuture;
 use reseal_crypto::hash::sha256;
 use reseal_crypto::{Random, SecretBytes};
 use reseal_vault::{
@@ -115,15 +116,20 @@ impl Proposal {
     /// # Errors
     ///
     /// [`RotateError::Rehearsal`] with the first step that something stands in the way of.
-    pub async fn rehearse(&self, outside: &mut Outside<'_>) -> Result<(), RotateError> {
-        for step in &self.start.steps {
-            outside.rehearse(&step.action, &self.values).await.map_err(|why| RotateError::Rehearsal {
-                secret: self.start.name.clone(),
-                step: step.action.to_string(),
-                why: why.to_string(),
-            })?;
-        }
-        Ok(())
+    pub fn rehearse<'a>(
+        &'a self,
+        outside: &'a mut Outside<'_>,
+    ) -> LocalBoxFuture<'a, Result<(), RotateError>> {
+        Box::pin(async move {
+            for step in &self.start.steps {
+                outside.rehearse(&step.action, &self.values).await.map_err(|why| RotateError::Rehearsal {
+                    secret: self.start.name.clone(),
+                    step: step.action.to_string(),
+                    why: why.to_string(),
+                })?;
+            }
+            Ok(())
+        })
     }
 
     /// The steps that it would take.

@@ -7,6 +7,7 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 use reseal_rotate::rotation::{Action, Connector, EnvEdit, LoginAt, Standing, StepError, Values, Which};
 use tokio::sync::Notify;
@@ -149,6 +150,7 @@ fn text(value: &SecretBytes) -> String {
     value.expose_str().unwrap().to_owned()
 }
 
+#[async_trait(?Send)]
 impl Connector for World {
     async fn capture(&mut self, action: &Action, _: &Values) -> Result<SecretBytes, StepError> {
         self.dies(false).await;
