@@ -1,8 +1,6 @@
 //! What the server says about rows: codes and names are told, values are not.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use reseal_engine::ErrorKind;
 
 const CANARY: &str = "Mrs. Bunting";

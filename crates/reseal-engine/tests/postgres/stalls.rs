@@ -1,11 +1,9 @@
 //! Batches that do not get through: they become smaller, the wait is told, and it ends.
 
-mod common;
-
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_engine::{BatchInfo, CancelToken, ErrorKind, Event, Moment, Observer, RunOptions};
 
@@ -71,7 +69,7 @@ async fn locked_table_is_told_and_given_up() {
     let told = listener.0.lock().expect("no panic holds it").clone();
     assert!(told.iter().any(|what| what.contains("public.clients")), "{told:?}");
     index_build.batch_execute("COMMIT").await.expect("unlocks");
-    let outcome = common::engine(&database, &plan, options()).run().await.expect("goes on");
+    let outcome = crate::common::engine(&database, &plan, options()).run().await.expect("goes on");
     assert_eq!(outcome.rewritten(), 300);
 }
 

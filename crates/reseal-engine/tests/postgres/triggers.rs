@@ -1,10 +1,8 @@
 //! Triggers, partitions and large values: what stands in the table is what was sent, or nothing is committed.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_engine::{BatchInfo, EngineError, Moment, Observer, Reason};
 

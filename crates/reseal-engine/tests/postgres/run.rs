@@ -1,8 +1,6 @@
 //! A run from start to proof on a real server.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_rewrites_every_row_and_proves_it() {

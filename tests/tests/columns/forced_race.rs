@@ -1,9 +1,7 @@
 //! Races that are forced, not hoped for: the application acts, over a connection of its own, on chosen rows of a batch
 //! after the engine read them and before it writes them. What the application wrote is what stands in the end.
 
-mod races;
-
-use races::{Action, Contest};
+use crate::races::{Action, Contest};
 
 /// The engine loses every one of these races: it writes none of the rows, and counts each once.
 async fn every_race_is_missed(action: Action) {

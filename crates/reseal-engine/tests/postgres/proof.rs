@@ -1,11 +1,9 @@
 //! What a proof may rest on: who is waited for, whose word counts, and what stops a run that was ended elsewhere.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reseal_engine::{
@@ -45,7 +43,7 @@ fn one_worker() -> RunOptions {
 }
 
 /// A rollback has its own key in a real run; the account of the other run is not its to sign.
-fn rollback_engine(database: &Database, plan: &RunPlan) -> Engine<reseal_engine::postgres::PostgresStore> {
+fn rollback_engine(database: &Database, plan: &RunPlan) -> Engine {
     let target = reseal_engine::postgres::PostgresTarget::parse(&database.url, None).expect("a URL");
     let key = RunKey::from_bytes(&[78; 32]);
     let job = Job::new(plan.clone(), &keyring(), &key).expect("the plan holds together");
@@ -153,7 +151,7 @@ async fn proof_names_the_transaction_that_it_waits_for() {
     let idle = database.connect().await;
     idle.batch_execute("SET application_name = 'sleeper'; BEGIN; SELECT 1").await.expect("begins");
     let options = RunOptions { proof_wait: Duration::from_millis(200), ..options() };
-    let error = common::engine(&database, &plan, options).run().await.expect_err("waits in vain");
+    let error = crate::common::engine(&database, &plan, options).run().await.expect_err("waits in vain");
     assert_eq!(error.kind(), ErrorKind::NeedsAttention);
     assert!(error.to_string().contains("application sleeper"), "{error}");
 }
@@ -230,6 +228,6 @@ async fn table_rewritten_during_the_proof_does_not_look_empty() {
     assert_eq!(verification.census.rows, 300);
 }
 
-fn engine_of(database: &Database, plan: &RunPlan) -> Engine<reseal_engine::postgres::PostgresStore> {
-    common::engine(database, plan, options())
+fn engine_of(database: &Database, plan: &RunPlan) -> Engine {
+    crate::common::engine(database, plan, options())
 }

@@ -1,8 +1,6 @@
 //! First passes in stripes: every row once, whatever its key, and little growth of the table.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use reseal_engine::{KeyColumn, KeyType, Outcome, RunPlan};
 
 /// Enough for several stripes of several spans.

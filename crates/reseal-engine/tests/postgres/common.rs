@@ -1,6 +1,6 @@
 //! A private server, a table of sealed values, and an engine on it.
 
-#![allow(dead_code, unreachable_pub, reason = "shared by test binaries, each of which uses its part")]
+#![allow(unreachable_pub, reason = "used by the modules beside it")]
 
 use std::sync::Arc;
 
@@ -131,7 +131,7 @@ pub fn options() -> RunOptions {
     RunOptions { workers: 2, ..RunOptions::default() }
 }
 
-pub fn engine(database: &Database, plan: &RunPlan, options: RunOptions) -> Engine<PostgresStore> {
+pub fn engine(database: &Database, plan: &RunPlan, options: RunOptions) -> Engine {
     let target = PostgresTarget::parse(&database.url, None).expect("a URL");
     Engine::new(PostgresStore::new(target), job(plan.clone()), options)
 }
@@ -141,7 +141,7 @@ pub fn observed(
     plan: &RunPlan,
     options: RunOptions,
     observer: Arc<impl Observer + 'static>,
-) -> Engine<PostgresStore> {
+) -> Engine {
     engine(database, plan, options).observed_by(observer)
 }
 

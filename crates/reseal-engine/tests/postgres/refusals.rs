@@ -1,8 +1,6 @@
 //! What a survey refuses, with nothing written.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use reseal_engine::postgres::{PostgresTarget, describe};
 use reseal_engine::{EngineError, ErrorKind, Job, Refusal, RunKey, RunPlan, TableName};
 

@@ -1,12 +1,10 @@
 //! Mixed and damaged values, and rows that change between our read and our write.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::*;
+use crate::common::*;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reseal_engine::{BatchInfo, Moment, Observer, Reason};

@@ -1,12 +1,10 @@
 //! Runs that are interrupted, killed or cut off, and the call that finishes them.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use reseal_engine::{BatchInfo, EngineError, ErrorKind, Moment, Observer};
@@ -156,7 +154,7 @@ async fn cancelled_run_keeps_its_state() {
     let status = engine.status().await.expect("status").expect("known");
     let written: u64 = status.spans.iter().map(|span| span.tallies[0].rewritten).sum();
     assert!((1..ROWS as u64).contains(&written), "{written}");
-    let finished = common::engine(&database, &plan, options()).run().await.expect("finishes");
+    let finished = crate::common::engine(&database, &plan, options()).run().await.expect("finishes");
     assert_eq!(finished.rewritten(), 3 * ROWS as u64);
     assert_all_new(&database, &plan, ROWS).await;
 }
@@ -174,7 +172,7 @@ async fn killed_server_is_waited_for() {
     run.abort();
     database.server.restart().expect("restarts");
     database.client = connect(&database.url).await;
-    let outcome = common::engine(&database, &plan, options()).run().await.expect("finishes");
+    let outcome = crate::common::engine(&database, &plan, options()).run().await.expect("finishes");
     assert_eq!(outcome.rewritten(), 3 * ROWS as u64);
     assert_all_new(&database, &plan, ROWS).await;
 }
@@ -193,7 +191,7 @@ async fn changed_record_is_refused() {
     database
         .execute("UPDATE reseal.span SET next = hi WHERE number = (SELECT max(number) FROM reseal.span)")
         .await;
-    let engine = common::engine(&database, &plan, options());
+    let engine = crate::common::engine(&database, &plan, options());
     assert_eq!(engine.status().await.expect_err("refused").kind(), ErrorKind::Damaged);
     database.execute("UPDATE reseal.run SET pass = 7").await;
     assert_eq!(engine.run().await.expect_err("refused").kind(), ErrorKind::Damaged);
@@ -211,10 +209,11 @@ async fn rollback_takes_a_half_finished_run_back() {
     run.abort();
     let _ = run.await;
     let back = forward.reversed(reseal_engine::RunId([9; 16]));
-    let outcome = common::engine(&database, &back, options()).run().await.expect("rolls back");
+    let outcome = crate::common::engine(&database, &back, options()).run().await.expect("rolls back");
     assert!(outcome.rewritten() > 0 && outcome.tallies[0].already_new > 0, "{outcome:?}");
     assert_all_new(&database, &back, ROWS).await;
-    let again = common::engine(&database, &forward, options()).run().await.expect_err("it was taken back");
+    let again =
+        crate::common::engine(&database, &forward, options()).run().await.expect_err("it was taken back");
     assert_eq!(again.kind(), ErrorKind::Conflict);
 }
 
@@ -230,7 +229,7 @@ async fn rewritten_table_voids_its_spans() {
     run.abort();
     let _ = run.await;
     database.execute("VACUUM FULL clients").await;
-    let outcome = common::engine(&database, &plan, options()).run().await.expect("finishes");
+    let outcome = crate::common::engine(&database, &plan, options()).run().await.expect("finishes");
     assert_eq!((outcome.proof.old(), outcome.passes), (0, 2), "{outcome:?}");
     assert_all_new(&database, &plan, ROWS).await;
 }
@@ -245,7 +244,7 @@ async fn second_run_on_a_table_is_a_conflict() {
     let run = tokio::spawn(async move { engine.run().await.map(drop) });
     reached.notified().await;
     let second = plan("clients", Way::Envelope);
-    let error = common::engine(&database, &second, options()).run().await.expect_err("refused");
+    let error = crate::common::engine(&database, &second, options()).run().await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     run.abort();
 }

@@ -58,7 +58,7 @@ impl Bench {
         self.directory.path().join("app.db")
     }
 
-    fn engine(&self, job: Job) -> Engine<SqliteStore> {
+    fn engine(&self, job: Job) -> Engine {
         Engine::new(SqliteStore::new(self.path()), job, RunOptions::default())
     }
 }

@@ -96,7 +96,7 @@ fn a_killed_parent_leaves_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let tell = scratch.path().join("tell");
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "parent_that_is_killed"])
+        .args(["--exact", "postgres::parent_that_is_killed"])
         .env("RESEAL_SANDBOX_TELL", &tell)
         .stdout(Stdio::null())
         .spawn()

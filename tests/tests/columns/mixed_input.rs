@@ -76,18 +76,18 @@ impl Bench {
         self.scheme.job(self.scheme.plan(RUN, "public", "mixed", &["a", "b"]))
     }
 
-    fn engine_as(&self, user: &str, job: Job) -> Engine<PostgresStore> {
+    fn engine_as(&self, user: &str, job: Job) -> Engine {
         let url = self.server.url().replace("postgres@", &format!("{user}@"));
         let store = PostgresStore::new(PostgresTarget::parse(&url, None).unwrap());
         Engine::new(store, job, RunOptions::default())
     }
 
-    fn engine(&self, job: Job) -> Engine<PostgresStore> {
+    fn engine(&self, job: Job) -> Engine {
         self.engine_as("postgres", job)
     }
 
     /// The run is refused as a whole, and neither table nor schema shows a trace of it.
-    async fn refused(&self, engine: &Engine<PostgresStore>) -> Vec<Refusal> {
+    async fn refused(&self, engine: &Engine) -> Vec<Refusal> {
         let before = self.stored().await;
         let error = engine.run().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
