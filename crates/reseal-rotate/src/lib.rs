@@ -21,6 +21,7 @@ pub mod process;
 pub mod rotation;
 pub mod scrub;
 pub mod services;
+pub mod stream;
 mod url;
 
 pub use error::{ErrorKind, RotateError};

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::scrub::Known;
+use crate::stream::Stream;
 
 /// How long a program may go on after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -257,7 +259,27 @@ impl Runner {
         }
     }
 
+    /// Starts a program whose output is read as it comes. It gets no stdin, and the call's limits do not hold for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::SecretInArguments`], [`ProcessError::Start`].
+    pub fn stream(&self, call: &Call) -> Result<Stream, ProcessError> {
+        let program = call.program();
+        let failed = |source| ProcessError::Start { program: program.clone(), source };
+        let child = self.command(call)?.stdin(Stdio::null()).spawn().map_err(failed)?;
+        Stream::of(program.clone(), child, self.0.known.clone()).map_err(failed)
+    }
+
     fn start(&self, call: &Call) -> Result<Child, ProcessError> {
+        Command::from(self.command(call)?)
+            .stdin(if call.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| ProcessError::Start { program: call.program(), source })
+    }
+
+    fn command(&self, call: &Call) -> Result<std::process::Command, ProcessError> {
         let (first, arguments) = call.argv.split_first().ok_or(ProcessError::Empty)?;
         if call.argv.iter().any(|argument| self.0.known.occurs_in(argument.as_encoded_bytes())) {
             // The program's own name may be where it stands.
@@ -266,19 +288,17 @@ impl Runner {
         }
         let environment = self.0.environment.iter();
         let harmless = environment.filter(|(_, value)| !self.0.known.occurs_in(value.as_encoded_bytes()));
-        Command::new(first)
+        let mut command = std::process::Command::new(first);
+        command
             .args(arguments)
             .current_dir(&self.0.directory)
             .env_clear()
             .envs(harmless)
-            .stdin(if call.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own: it can be ended whole, and Ctrl-C on the terminal reaches reseal alone.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| ProcessError::Start { program: call.program(), source })
+            .process_group(0);
+        Ok(command)
     }
 }
 

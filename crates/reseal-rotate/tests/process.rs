@@ -1,12 +1,14 @@
 //! Child processes: what they learn, how long they live, what of their output is kept.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reseal_crypto::secret::SecretBytes;
 use reseal_rotate::process::{Call, Output, ProcessError, Runner};
 use reseal_rotate::scrub::Known;
+use reseal_rotate::stream::Stream;
 
 const CANARY: &str = "canary-6f1c2";
 
@@ -175,4 +177,37 @@ async fn a_cut_does_not_show_half_a_value() {
     }
     assert!(torn > 10, "without knowing the value, it is shown in part: {torn}");
     assert!(kept > 10, "and what is no part of it is kept: {kept}");
+}
+
+/// Reads on while nothing comes.
+fn to_end(stream: &mut Stream) -> std::io::Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    stream.read_to_end(&mut whole).map(|_| whole)
+}
+
+#[test]
+fn a_stream_ends_only_where_its_program_succeeds() {
+    let known = Known::new([&canary()]);
+    let mut whole = runner(known.clone()).stream(&shell("printf one; sleep 0.3; printf two")).unwrap();
+    assert_eq!(to_end(&mut whole).unwrap(), b"onetwo");
+    let script = "printf half; echo \"no space for $0\" >&2; exit 3";
+    let failing = shell(&script.replace("$0", &["canary", "-6f1", "c2"].join("\"\"")));
+    let error = to_end(&mut runner(known).stream(&failing).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("exit status: 3") && error.contains("no space for"), "{error}");
+    assert!(!error.contains(CANARY), "{error}");
+}
+
+#[test]
+fn a_stream_that_nobody_reads_on_ends_its_program() {
+    let mut stream = runner(Known::default()).stream(&shell("sleep 100 & echo $! $$; wait")).unwrap();
+    let mut line = [0; 64];
+    let length = loop {
+        match stream.read(&mut line) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => break other.unwrap(),
+        }
+    };
+    let pids = String::from_utf8(line[..length].to_vec()).unwrap();
+    drop(stream);
+    pids.split_whitespace().for_each(assert_gone);
 }

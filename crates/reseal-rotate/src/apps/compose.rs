@@ -15,6 +15,7 @@ use super::AppError;
 use super::docker_json::{ConfigJson, InspectJson};
 use crate::plan;
 use crate::process::{Call, Finished, Output, Runner};
+use crate::stream::Stream;
 
 /// How long a question may take.
 const ASK: Duration = Duration::from_secs(60);
@@ -187,12 +188,25 @@ impl Compose {
         stdin: Option<SecretBytes>,
         limit: Duration,
     ) -> Result<Finished, AppError> {
-        let words = ["exec", "-T", service].map(str::to_owned);
-        let mut call = Call::new(self.command.iter().cloned().chain(words).chain(argv.iter().cloned()));
+        let mut call = self.exec_call(service, argv);
         if let Some(stdin) = stdin {
             call = call.stdin(stdin);
         }
         Ok(self.runner.run(&call.limit(limit)).await?)
+    }
+
+    /// Runs a program inside the running container of a service; its output is read as it comes.
+    ///
+    /// # Errors
+    ///
+    /// If compose does not start.
+    pub fn stream(&self, service: &str, argv: &[String]) -> Result<Stream, AppError> {
+        Ok(self.runner.stream(&self.exec_call(service, argv))?)
+    }
+
+    fn exec_call(&self, service: &str, argv: &[String]) -> Call {
+        let words = ["exec", "-T", service].map(str::to_owned);
+        Call::new(self.command.iter().cloned().chain(words).chain(argv.iter().cloned()))
     }
 
     /// What the containers of a service wrote since then, the last 4 MiB of it; may hold secrets.

@@ -33,6 +33,9 @@ const CHANGE: Duration = Duration::from_secs(120);
 /// How long an application may take to come up where the plan does not say.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// How long what is checked must go on holding.
+const HOLD: Duration = Duration::from_secs(10);
+
 /// An application of the plan.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -40,6 +43,7 @@ pub struct App {
     kind: Kind,
     bring_over: BringOver,
     wait: Duration,
+    hold: Duration,
     runner: Runner,
 }
 
@@ -115,7 +119,8 @@ impl App {
             _ => {}
         }
         let wait = plan.wait.map_or(WAIT, |wait| wait.0);
-        Ok(Self { name: name.to_owned(), kind, bring_over, wait, runner: runner.clone() })
+        let hold = plan.hold.map_or(HOLD, |hold| hold.0);
+        Ok(Self { name: name.to_owned(), kind, bring_over, wait, hold, runner: runner.clone() })
     }
 
     /// The same, for more known values: those that a rotation has just made.
@@ -139,6 +144,11 @@ impl App {
     /// How long it may take to come up.
     pub fn wait(&self) -> Duration {
         self.wait
+    }
+
+    /// How long what is checked must go on holding.
+    pub fn hold(&self) -> Duration {
+        self.hold
     }
 
     /// How it takes new values.

@@ -30,9 +30,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Waits as long as the plan says for this application; then 10 s, twice a second.
+    /// As long as the plan says for this application, twice a second.
     pub fn of(app: &App) -> Self {
-        Self { wait: app.wait(), hold: Duration::from_secs(10), every: Duration::from_millis(500) }
+        Self { wait: app.wait(), hold: app.hold(), every: Duration::from_millis(500) }
     }
 }
 

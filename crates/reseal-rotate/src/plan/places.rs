@@ -45,6 +45,8 @@ pub struct App {
     pub check: Vec<Check>,
     /// How long to wait for it.
     pub wait: Option<Span>,
+    /// How long it must go on holding.
+    pub hold: Option<Span>,
 }
 
 /// How an application takes new values.

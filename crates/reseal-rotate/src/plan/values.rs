@@ -19,6 +19,17 @@ pub enum Environment {
     Development,
 }
 
+impl Environment {
+    /// How often secrets change in it.
+    pub const fn every(self) -> Interval {
+        Interval::Days(match self {
+            Self::Production => 90,
+            Self::Staging => 180,
+            Self::Development => 365,
+        })
+    }
+}
+
 /// A span of time: `30s`, `2m`, `24h`, `14d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -121,6 +132,16 @@ impl FromStr for Interval {
             (number @ 1.., "mo") => Ok(Self::Months(number)),
             (number @ 1.., "y") => Ok(Self::Months(number * 12)),
             _ => Err(Unreadable { text: text.to_owned(), takes }),
+        }
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Days(days) => write!(f, "{days}d"),
+            Self::Months(months) => write!(f, "{months}mo"),
+            Self::Never => f.write_str("never"),
         }
     }
 }

@@ -91,6 +91,15 @@ pub enum Action {
         /// The compose service in which it runs.
         inside: Option<String>,
     },
+    /// Runs a command of the plan and keeps what it writes as a snapshot in the vault.
+    SaveOutput {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// The compose service in which it runs.
+        inside: Option<String>,
+        /// The name of the snapshot.
+        name: String,
+    },
     /// Makes an application take what its files hold now.
     BringOver {
         /// By its name in the plan.
@@ -160,6 +169,9 @@ impl fmt::Display for Action {
             Self::FillFile { file, .. } => write!(f, "write {}", file.display()),
             Self::FeedCommand { command, .. } => write!(f, "hand it to `{}`", program(command)),
             Self::RunCommand { command, .. } => write!(f, "run `{}`", program(command)),
+            Self::SaveOutput { command, name, .. } => {
+                write!(f, "keep what `{}` writes as {name}", program(command))
+            }
             Self::BringOver { app } => write!(f, "bring over {app}"),
             Self::CheckApp { app } => write!(f, "check {app}"),
             Self::CheckSecret { .. } => f.write_str("check with the value"),

@@ -1,5 +1,7 @@
 //! The seam between the state machine and the world.
 
+use std::io::Read;
+
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 
@@ -72,6 +74,9 @@ pub trait Connector {
 
     /// Does the step; `kept` is what was captured before it, nothing for a proof. Doing it twice is the same as once.
     async fn apply(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError>;
+
+    /// Begins the command of an [`Action::SaveOutput`]. What it writes is read to its end, which comes only if it succeeds.
+    async fn output(&mut self, action: &Action, values: &Values) -> Result<Box<dyn Read>, StepError>;
 
     /// Brings back what was captured, whether the step was done wholly, partly or not at all. Twice is the same as once.
     async fn undo(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError>;

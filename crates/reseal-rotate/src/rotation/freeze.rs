@@ -26,9 +26,6 @@ pub(super) fn steps(
     if secret.per.is_some() {
         return not_done("`per = \"node\"`");
     }
-    if secret.before.iter().chain(&secret.after).any(|command| command.save.is_some()) {
-        return not_done("`save`");
-    }
     let base = plan
         .directory()
         .canonicalize()
@@ -234,5 +231,9 @@ impl Draft<'_> {
 }
 
 fn run(command: &crate::plan::Command) -> Action {
-    Action::RunCommand { command: command.command.clone(), inside: command.inside.clone() }
+    let (inside, command, save) = (command.inside.clone(), command.command.clone(), command.save.clone());
+    match save {
+        Some(name) => Action::SaveOutput { command, inside, name },
+        None => Action::RunCommand { command, inside },
+    }
 }

@@ -1,37 +1,24 @@
-//! Steps at services: a login's value set, added, removed and tried, each asked of the server and not of the journal.
+//! The accounts that a rotation changes, found by the plan.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 use reseal_vault::{Vault, VersionSelector};
-use serde::de::DeserializeOwned;
 
-use super::action::{Action, LoginAt, Which};
+use super::action::{Action, LoginAt};
 use super::connector::{Standing, StepError, Values};
 use crate::apps::{Compose, Container};
 use crate::error::RotateError;
-use crate::plan::{self, Plan};
-use crate::services::postgres::{self, Verifier};
-use crate::services::redis::{self, PasswordHash, Persistence};
-use crate::services::{Access, Login, Proof, Service, ServiceError};
+use crate::plan::{Login as PlanLogin, Plan, Server};
+use crate::services::{self, Account, Admin, Change, Exchange, Login, Note, Proof, Service, ServiceError};
 
 /// The servers of a plan, and the values of the roles that may change others.
 #[derive(Debug)]
 pub(super) struct Logins<'a> {
     plan: &'a Plan,
     admins: BTreeMap<String, SecretBytes>,
-}
-
-/// What to know of a server that is started with its password as an argument.
-const REVERTS: &str = "the password is an argument of the server: a restart brings the old one back until it is started anew with the new one";
-
-/// A login that changes something.
-enum Session {
-    Postgres(postgres::Session),
-    Redis(redis::Session),
 }
 
 impl<'a> Logins<'a> {
@@ -44,8 +31,10 @@ impl<'a> Logins<'a> {
         let mut admins = BTreeMap::new();
         for at in actions.filter_map(Action::login) {
             let admin = plan.server(&at.server).and_then(|server| server.admin.as_ref());
-            let Some(plan::Login::Secret(name)) = admin.map(|admin| &admin.login) else { continue };
-            if !admins.contains_key(&at.server) {
+            let Some(admin) = admin.filter(|admin| admin.user != at.user) else { continue };
+            if let PlanLogin::Secret(name) = &admin.login
+                && !admins.contains_key(&at.server)
+            {
                 let value = vault.get(&plan.secret_name(name).parse()?, VersionSelector::Current)?.value;
                 admins.insert(at.server.clone(), value);
             }
@@ -53,104 +42,56 @@ impl<'a> Logins<'a> {
         Ok(Self { plan, admins })
     }
 
-    /// Shows that the value that is current lets in, that a wrong one does not, and that another could be set; says what
-    /// to know before that.
+    /// Shows that a change would work, and says what to know before it.
     pub(super) async fn rehearse(
         &self,
         action: &Action,
         values: &Values,
         compose: Option<&Compose>,
-    ) -> Result<Option<&'static str>, StepError> {
-        let (Action::SetLogin(at) | Action::AddLogin(at)) = action else { return Ok(None) };
-        let service = self.service(at, compose).await?;
-        prove(&service, at, &values.old).await?;
-        match self.session(&service, at, values).await? {
-            Session::Postgres(session) => session.may_set(&at.user).await?,
-            Session::Redis(session) => {
-                session.may_set(&at.user).await?;
-                if matches!(action, Action::AddLogin(_)) && !session.has_overlap() {
-                    return Err(ServiceError::NoOverlap { node: service.name().to_owned() }.into());
-                }
-                return Ok(match session.persistence().await? {
-                    Persistence::AclFile | Persistence::ConfigFile => None,
-                    Persistence::Arguments => Some(REVERTS),
-                    Persistence::Unknown => {
-                        Some("the server does not tell whether a change outlives a restart")
-                    }
-                });
-            }
-        }
-        Ok(None)
+    ) -> Result<Vec<Note>, StepError> {
+        let Some((at, change)) = changed(action) else { return Ok(Vec::new()) };
+        let account = self.account(at, compose).await?;
+        Ok(account.rehearse(change, &values.old, &OsRandom).await?)
     }
 
-    /// What lets a role in now.
     pub(super) async fn capture(
         &self,
         at: &LoginAt,
         values: &Values,
         compose: Option<&Compose>,
     ) -> Result<SecretBytes, StepError> {
-        let service = self.service(at, compose).await?;
-        let json = match self.session(&service, at, values).await? {
-            Session::Postgres(session) => serde_json::to_vec(&session.state(&at.user).await?),
-            Session::Redis(session) => serde_json::to_vec(&session.state(&at.user).await?),
-        };
-        json.map(SecretBytes::new).map_err(|error| StepError::Failed(error.to_string()))
+        Ok(self.account(at, compose).await?.capture(exchange(values)).await?)
     }
 
     pub(super) async fn probe(
         &self,
         action: &Action,
         values: &Values,
+        kept: &SecretBytes,
         compose: Option<&Compose>,
     ) -> Result<Standing, StepError> {
-        let Some(at) = action.login() else { return Ok(Standing::Unknown) };
-        let service = self.service(at, compose).await?;
-        let (value, wanted) = match action {
-            Action::RemoveLogin(_) => (&values.old, Login::Refused),
-            _ => (&values.new, Login::Accepted),
-        };
-        match service.login(&at.user, value).await {
-            // What is in memory may not be in the file yet: done once more, it is.
-            found if found == wanted && matches!(service, Service::Redis(_)) => Ok(Standing::Unknown),
-            found if found == wanted => Ok(Standing::Done),
-            Login::Unreachable(why) => Err(StepError::Failed(format!("{at}: {why}"))),
-            _ => Ok(Standing::NotDone),
-        }
+        let Some((at, change)) = changed(action) else { return Ok(Standing::Unknown) };
+        let account = self.account(at, compose).await?;
+        Ok(match account.standing(change, exchange(values), kept).await? {
+            services::Standing::Done => Standing::Done,
+            services::Standing::NotDone => Standing::NotDone,
+            services::Standing::DoneInMemory => Standing::Unknown,
+        })
     }
 
     pub(super) async fn apply(
         &self,
         action: &Action,
         values: &Values,
+        kept: &SecretBytes,
         compose: Option<&Compose>,
     ) -> Result<(), StepError> {
-        let Some(at) = action.login() else { return Ok(()) };
-        let service = self.service(at, compose).await?;
-        if let Action::TestLogin { value, accepted, .. } = action {
-            return test(&service, at, values.get(*value), *accepted).await;
+        if let Action::TestLogin { at, value, accepted } = action {
+            let account = self.account(at, compose).await?;
+            return test(account.service(), at, values.get(*value), *accepted).await;
         }
-        match (self.session(&service, at, values).await?, action) {
-            (Session::Postgres(session), Action::SetLogin(_)) => {
-                Ok(session.set(&at.user, &Verifier::of(&values.new)).await?)
-            }
-            (Session::Postgres(_), _) => {
-                Err(ServiceError::NoOverlap { node: service.name().to_owned() }.into())
-            }
-            (Session::Redis(session), Action::SetLogin(_)) => {
-                session.set(&at.user, &values.new).await?;
-                Ok(persisted(&session).await?)
-            }
-            (Session::Redis(session), Action::RemoveLogin(_)) => {
-                session.remove(&at.user, &PasswordHash::of(&values.old)).await?;
-                Ok(persisted(&session).await?)
-            }
-            (Session::Redis(session), _) => {
-                session.add(&at.user, &PasswordHash::of(&values.new)).await?;
-                persisted(&session).await?;
-                self.tell_replicas(&service, &session, at, values, Which::New).await
-            }
-        }
+        let Some((at, change)) = changed(action) else { return Ok(()) };
+        Ok(self.account(at, compose).await?.apply(change, exchange(values), kept).await?)
     }
 
     pub(super) async fn undo(
@@ -160,129 +101,96 @@ impl<'a> Logins<'a> {
         kept: &SecretBytes,
         compose: Option<&Compose>,
     ) -> Result<(), StepError> {
-        let service = self.service(at, compose).await?;
-        match self.session(&service, at, values).await? {
-            Session::Postgres(session) => {
-                Ok(session.restore(&at.user, &parsed(kept)?, &Verifier::of(&values.old)).await?)
-            }
-            Session::Redis(session) => {
-                self.tell_replicas(&service, &session, at, values, Which::Old).await?;
-                session.restore(&at.user, &parsed(kept)?, &values.old).await?;
-                Ok(persisted(&session).await?)
-            }
-        }
+        Ok(self.account(at, compose).await?.undo(exchange(values), kept).await?)
     }
 
-    /// Replicas that log in at their primary with this value get the other one: their open link stays.
-    async fn tell_replicas(
-        &self,
-        service: &Service,
-        session: &redis::Session,
-        at: &LoginAt,
-        values: &Values,
-        which: Which,
-    ) -> Result<(), StepError> {
-        let Service::Redis(primary) = service else { return Ok(()) };
-        for replica in session.replicas().await? {
-            let node = primary.beside(&replica.host, replica.port);
-            let replica = self.redis_session(&node, at, values).await?;
-            if replica.primary_user().await? != at.user {
-                continue;
-            }
-            let other = if which == Which::New { &values.old } else { &values.new };
-            if replica.has_primary_login(other).await? {
-                replica.set_primary_login(values.get(which)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn session(&self, service: &Service, at: &LoginAt, values: &Values) -> Result<Session, StepError> {
-        match service {
-            Service::Redis(node) => Ok(Session::Redis(self.redis_session(node, at, values).await?)),
-            Service::Postgres(node) => {
-                if let Some(access) = self.admin(at) {
-                    return Ok(Session::Postgres(node.session(access).await?));
-                }
-                let own = |value| Access::Value { user: &at.user, value };
-                match node.session(own(&values.old)).await {
-                    Err(ServiceError::LoginRefused { .. }) => {
-                        Ok(Session::Postgres(node.session(own(&values.new)).await?))
-                    }
-                    other => Ok(Session::Postgres(other?)),
-                }
-            }
-        }
-    }
-
-    async fn redis_session(
-        &self,
-        node: &redis::Node,
-        at: &LoginAt,
-        values: &Values,
-    ) -> Result<redis::Session, StepError> {
-        if let Some(access) = self.admin(at) {
-            return Ok(node.session(access).await?);
-        }
-        let own = |value| Access::Value { user: &at.user, value };
-        match node.session(own(&values.new)).await {
-            Err(ServiceError::LoginRefused { .. }) => Ok(node.session(own(&values.old)).await?),
-            other => Ok(other?),
-        }
-    }
-
-    /// A role that may change others, unless it is the one that changes.
-    fn admin<'s>(&'s self, at: &LoginAt) -> Option<Access<'s>> {
-        let admin = self.plan.server(&at.server)?.admin.as_ref().filter(|admin| admin.user != at.user)?;
-        match &admin.login {
-            plan::Login::Peer => Some(Access::Peer { user: &admin.user }),
-            _ => Some(Access::Value { user: &admin.user, value: self.admins.get(&at.server)? }),
-        }
-    }
-
-    async fn service(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Service, StepError> {
+    async fn account(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Account, StepError> {
         let gone = || StepError::Failed(format!("server `{}` is not in the plan any more", at.server));
         let server = self.plan.server(&at.server).ok_or_else(gone)?;
         let url = match &at.node {
             Some(node) => server.nodes.as_ref().and_then(|nodes| nodes.get(node)),
             None => server.url.as_ref(),
         };
-        let url = url.ok_or_else(gone)?;
-        let via = server.via.as_ref();
-        if via.is_some_and(|via| via.ssh.is_some()) {
-            return Err(StepError::Failed(format!(
-                "server `{}` is reached by ssh, which this version does not do",
-                at.server
-            )));
-        }
-        let url = match (via.and_then(|via| via.compose.as_ref()), compose) {
-            (Some(service), Some(compose)) => {
-                let containers = compose.containers(service).await;
-                let containers = containers.map_err(|error| StepError::Failed(error.to_string()))?;
-                reached(url, containers.first()).ok_or_else(|| {
-                    StepError::Failed(format!("compose service `{service}` has no container with an address"))
-                })?
-            }
-            _ => url.clone(),
-        };
-        let directory: &Path = self.plan.directory();
+        let url = way(server, url.ok_or_else(gone)?, at, compose).await?;
         let name = at.node.as_ref().unwrap_or(&at.server);
-        Ok(Service::new(server.kind, name, &url, server.tls.as_ref(), directory)?)
+        let service = Service::new(server.kind, name, &url, server.tls.as_ref(), self.plan.directory())?;
+        Ok(Account::new(service, &at.user, self.admin(at, server)))
     }
+
+    /// A role that may change others, unless it is the one that changes.
+    fn admin(&self, at: &LoginAt, server: &Server) -> Option<Admin> {
+        let admin = server.admin.as_ref().filter(|admin| admin.user != at.user)?;
+        let value = match &admin.login {
+            PlanLogin::Peer => None,
+            _ => Some(self.admins.get(&at.server)?.clone()),
+        };
+        Some(Admin { user: admin.user.clone(), value })
+    }
+}
+
+fn exchange(values: &Values) -> Exchange<'_> {
+    Exchange { old: &values.old, new: &values.new }
+}
+
+fn changed(action: &Action) -> Option<(&LoginAt, Change)> {
+    match action {
+        Action::SetLogin(at) => Some((at, Change::Set)),
+        Action::AddLogin(at) => Some((at, Change::Add)),
+        Action::RemoveLogin(at) => Some((at, Change::Remove)),
+        _ => None,
+    }
+}
+
+async fn test(service: &Service, at: &LoginAt, value: &SecretBytes, accepted: bool) -> Result<(), StepError> {
+    let why = if accepted {
+        match service.prove(&at.user, value, &OsRandom).await? {
+            Proof::Holds => return Ok(()),
+            Proof::Refused => "the value does not let in".to_owned(),
+            Proof::AcceptsAnything => {
+                let (node, user) = (service.name().to_owned(), at.user.clone());
+                return Err(ServiceError::AcceptsAnything { node, user }.into());
+            }
+            Proof::Unreachable(why) => why,
+        }
+    } else {
+        match service.login(&at.user, value).await {
+            Login::Refused => return Ok(()),
+            Login::Accepted => "the value still lets in".to_owned(),
+            Login::Unreachable(why) => why,
+        }
+    };
+    Err(StepError::Failed(format!("{at}: {why}")))
+}
+
+/// The URL at which a server is reached from here.
+async fn way(
+    server: &Server,
+    url: &str,
+    at: &LoginAt,
+    compose: Option<&Compose>,
+) -> Result<String, StepError> {
+    let Some(via) = &server.via else { return Ok(url.to_owned()) };
+    let (Some(service), Some(compose)) = (&via.compose, compose) else {
+        let words = format!("server `{}` is reached by ssh, which this version does not do", at.server);
+        return Err(StepError::Failed(words));
+    };
+    let containers = compose.containers(service).await;
+    let containers = containers.map_err(|error| StepError::Failed(error.to_string()))?;
+    reached(url, containers.first()).ok_or_else(|| {
+        StepError::Failed(format!("compose service `{service}` has no container with an address"))
+    })
 }
 
 /// The URL with the address at which a container is reached from here: its published port, or its own address.
 fn reached(url: &str, container: Option<&Container>) -> Option<String> {
     let container = container?;
     let (scheme, rest) = url.split_once("://")?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let usual = if scheme.starts_with("redis") { 6379 } else { 5432 };
     let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(usual);
-    let published = container.published.iter().find(|(inside, ..)| *inside == port);
-    let (ip, port) = match published {
-        Some((_, ip, outside)) => (if ip.is_unspecified() { local(ip) } else { *ip }, *outside),
+    let (ip, port) = match container.published.iter().find(|(inside, ..)| *inside == port) {
+        Some((_, ip, outside)) => (here(*ip), *outside),
         None => (*container.addresses.first()?, port),
     };
     let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
@@ -290,43 +198,13 @@ fn reached(url: &str, container: Option<&Container>) -> Option<String> {
     Some(format!("{scheme}://{user}{host}:{port}{tail}"))
 }
 
-fn local(ip: &IpAddr) -> IpAddr {
+/// What is published on every address is published on this machine's own.
+fn here(ip: IpAddr) -> IpAddr {
     match ip {
-        IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
     }
-}
-
-async fn persisted(session: &redis::Session) -> Result<(), ServiceError> {
-    session.persist().await.map(drop)
-}
-
-async fn test(service: &Service, at: &LoginAt, value: &SecretBytes, accepted: bool) -> Result<(), StepError> {
-    if accepted {
-        return prove(service, at, value).await;
-    }
-    match service.login(&at.user, value).await {
-        Login::Refused => Ok(()),
-        Login::Accepted => Err(StepError::Failed(format!("{at}: it still lets in"))),
-        Login::Unreachable(why) => Err(StepError::Failed(format!("{at}: {why}"))),
-    }
-}
-
-async fn prove(service: &Service, at: &LoginAt, value: &SecretBytes) -> Result<(), StepError> {
-    let why = match service.prove(&at.user, value, &OsRandom).await? {
-        Proof::Holds => return Ok(()),
-        Proof::Refused => "the value does not let in".to_owned(),
-        Proof::AcceptsAnything => "the server lets in with any value, so no login proves anything".to_owned(),
-        Proof::Unreachable(why) => why,
-    };
-    Err(StepError::Failed(format!("{at}: {why}")))
-}
-
-fn parsed<T: DeserializeOwned>(kept: &SecretBytes) -> Result<T, StepError> {
-    // EXPOSE: parsed into a type that does not print itself.
-    let state: Option<T> = serde_json::from_slice(kept.expose())
-        .map_err(|_| StepError::Failed("what the server held before cannot be read".into()))?;
-    state.ok_or_else(|| StepError::Failed("the server did not know the user before".into()))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::action::{Action, Which};
 use super::connector::{Connector, Standing, StepError, Values};
 use super::owed;
 use super::record::{Act, Rotation, State, Step, StepState};
+use super::saved::{self, NotSaved};
 use crate::error::RotateError;
 
 /// How a rotation stands when a command ends.
@@ -247,8 +248,21 @@ impl<'a> Machine<'a> {
             self.rotation.steps[index].begin(kept);
             self.save(Event::intent(action.to_string()))?;
         }
+        if let Action::SaveOutput { name, .. } = action {
+            return self.save_output(action, name).await;
+        }
         let kept = self.rotation.steps[index].kept();
         self.world.apply(action, &self.values, &kept).await.map_err(|error| self.said(error))
+    }
+
+    async fn save_output(&mut self, action: &Action, name: &str) -> Result<(), Halt> {
+        let output = self.world.output(action, &self.values).await.map_err(|error| self.said(error))?;
+        match saved::save(self.vault, name, output, &self.cancel) {
+            Ok(()) => Ok(()),
+            Err(NotSaved::Cancelled) => Err(self.interrupted().into()),
+            Err(NotSaved::Output(why)) => Err(Halt::Step(why)),
+            Err(NotSaved::Vault(error)) => Err(RotateError::from(error).into()),
+        }
     }
 
     /// Proofs change nothing, so a signal may break them off.

@@ -12,6 +12,7 @@
 
 mod action;
 mod connector;
+mod due;
 mod freeze;
 mod lock;
 mod logins;
@@ -20,9 +21,11 @@ mod outside;
 mod owed;
 mod proposal;
 mod record;
+mod saved;
 
 pub use action::{Action, EnvEdit, LoginAt, Which};
 pub use connector::{Connector, Standing, StepError, Values};
+pub use due::{due, interval};
 pub use lock::RotationLock;
 pub use machine::{Ended, Machine, Told, Watch};
 pub use outside::Outside;

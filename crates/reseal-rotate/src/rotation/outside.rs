@@ -1,6 +1,7 @@
 //! The world as it is: files, commands, applications and their checks.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -96,11 +97,13 @@ impl<'a> Outside<'a> {
             Action::BringOver { app } => drop(self.app(app, values).await?),
             Action::CheckApp { app } => self.take_baseline(app, values).await?,
             Action::CheckSecret { .. } => drop(self.secret_checks()?),
-            Action::RunCommand { inside: Some(_), .. } => drop(self.compose().await?),
+            Action::RunCommand { inside: Some(_), .. } | Action::SaveOutput { inside: Some(_), .. } => {
+                drop(self.compose().await?);
+            }
             Action::SetLogin(at) | Action::AddLogin(at) => {
                 let compose = self.way_to(at).await?;
-                let note = self.logins.rehearse(action, values, compose.as_ref()).await?;
-                self.notes.extend(note.map(|note| format!("{at}: {note}")));
+                let notes = self.logins.rehearse(action, values, compose.as_ref()).await?;
+                self.notes.extend(notes.iter().map(|note| format!("{at}: {note}")));
             }
             _ => {}
         }
@@ -344,13 +347,13 @@ impl Connector for Outside<'_> {
             Action::FillFile { file, value } => PlainFile::new(file).standing(kept, values.get(*value))?,
             Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
                 let compose = self.way_to(at).await?;
-                self.logins.probe(action, values, compose.as_ref()).await?
+                self.logins.probe(action, values, kept, compose.as_ref()).await?
             }
             _ => Standing::Unknown,
         })
     }
 
-    async fn apply(&mut self, action: &Action, values: &Values, _: &SecretBytes) -> Result<(), StepError> {
+    async fn apply(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError> {
         match action {
             Action::EditFile { file, readers, edits } => {
                 Ok(EnvFile::new(file, readers)?.write(&all(edits, values))?)
@@ -366,14 +369,28 @@ impl Connector for Outside<'_> {
             }
             Action::CheckApp { app } => self.check_app(app, values).await,
             Action::CheckSecret { old_works } => self.check_secret(*old_works, values).await,
+            // The vault takes it, by `output`.
+            Action::SaveOutput { .. } => Ok(()),
             Action::SetLogin(at)
             | Action::AddLogin(at)
             | Action::RemoveLogin(at)
             | Action::TestLogin { at, .. } => {
                 let compose = self.way_to(at).await?;
-                self.logins.apply(action, values, compose.as_ref()).await
+                self.logins.apply(action, values, kept, compose.as_ref()).await
             }
         }
+    }
+
+    async fn output(&mut self, action: &Action, values: &Values) -> Result<Box<dyn Read>, StepError> {
+        let Action::SaveOutput { command, inside, .. } = action else {
+            return Ok(Box::new(std::io::empty()));
+        };
+        let known = [&values.old, &values.new];
+        let stream = match inside {
+            Some(service) => self.compose().await?.knowing(known).stream(service, command).map_err(of_app)?,
+            None => self.runner.knowing(known).stream(&Call::new(command)).map_err(failed)?,
+        };
+        Ok(Box::new(stream))
     }
 
     async fn undo(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError> {

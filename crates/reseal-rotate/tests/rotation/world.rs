@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -198,6 +199,10 @@ impl Connector for World {
         }
         self.dies(true).await;
         Ok(())
+    }
+
+    async fn output(&mut self, action: &Action, _: &Values) -> Result<Box<dyn Read>, StepError> {
+        panic!("no scenario has {action:?}")
     }
 
     async fn undo(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError> {

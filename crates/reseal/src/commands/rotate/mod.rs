@@ -8,7 +8,7 @@ use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
-use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, owe, owed, rotations};
+use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations};
 use reseal_rotate::scrub::Known;
 use reseal_vault::{SecretName, Vault};
 use serde_json::json;
@@ -111,8 +111,11 @@ impl<'a> Work<'a> {
             let secret = self.plan.secret_name(&name);
             let last = known.iter().rfind(|rotation| rotation.secret == secret);
             let owed = owed.iter().find(|owed| owed.secret == secret);
-            report::status_row(&mut table, &name, last, owed);
-            ends.told(Exit::Done, report::status_object(&name, last, owed), String::new);
+            let every = interval(self.plan, &name)?;
+            let due = due(self.plan, &mut vault, &name)?;
+            let stands = report::Stands { name: &name, every, due, last, owed };
+            report::status_row(&mut table, &stands);
+            ends.told(Exit::Done, report::status_object(&stands), String::new);
         }
         if !self.app.ui.is_json() && !table.is_empty() {
             self.app.ui.line(table.to_string().trim_end())?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use reseal_rotate::plan::Interval;
 use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step};
+use reseal_vault::Timestamp;
 use serde_json::{Value, json};
 
 use crate::ui::Table;
@@ -74,32 +76,51 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
     }
 }
 
+/// How a secret stands.
+#[derive(Debug)]
+pub(super) struct Stands<'a> {
+    pub(super) name: &'a str,
+    pub(super) every: Option<Interval>,
+    /// When it is to change by that; unknown for a value of unknown age.
+    pub(super) due: Option<Timestamp>,
+    pub(super) last: Option<&'a Rotation>,
+    pub(super) owed: Option<&'a Owed>,
+}
+
 /// The head of the table of rotations.
 pub(super) fn status_table() -> Table {
-    Table::new(&["name", "version", "state", "since", "old value ends", "owed"])
+    Table::new(&["name", "every", "due", "version", "state", "since", "old value ends", "owed"])
 }
 
 /// A row of it.
-pub(super) fn status_row(table: &mut Table, name: &str, last: Option<&Rotation>, owed: Option<&Owed>) {
-    let owed = owed.map(|owed| owed.reason.clone()).unwrap_or_default();
-    let Some(last) = last else {
-        table.row([name, "-", "never rotated", "-", "-", owed.as_str()]);
-        return;
+pub(super) fn status_row(table: &mut Table, stands: &Stands<'_>) {
+    let none = || "-".to_owned();
+    let owed = stands.owed.map(|owed| owed.reason.clone()).unwrap_or_default();
+    let every = stands.every.map_or_else(none, |every| every.to_string());
+    let due = stands.due.map_or_else(none, when::show);
+    let (versions, state, since, ends) = match stands.last {
+        None => (none(), "never rotated", none(), none()),
+        Some(last) => (
+            format!("{} to {}", last.from, last.to),
+            if last.attention.is_some() { "needs attention" } else { last.state.name() },
+            when::show(last.ended_at.or(last.finished_at).unwrap_or(last.begun_at)),
+            last.retire_due().map_or_else(none, when::show),
+        ),
     };
-    let state = if last.attention.is_some() { "needs attention" } else { last.state.name() };
-    let since = when::show(last.ended_at.or(last.finished_at).unwrap_or(last.begun_at));
-    let ends = last.retire_due().map_or_else(|| "-".to_owned(), when::show);
-    let versions = format!("{} to {}", last.from, last.to);
-    table.row([name, versions.as_str(), state, since.as_str(), ends.as_str(), owed.as_str()]);
+    let [every, due, versions] = [&every, &due, &versions].map(String::as_str);
+    let [since, ends, owed] = [&since, &ends, &owed].map(String::as_str);
+    table.row([stands.name, every, due, versions, state, since, ends, owed]);
 }
 
 /// The same for programs.
-pub(super) fn status_object(name: &str, last: Option<&Rotation>, owed: Option<&Owed>) -> Value {
+pub(super) fn status_object(stands: &Stands<'_>) -> Value {
     json!({
-        "name": name,
-        "rotation": last.map(rotation_object),
-        "owed_reason": owed.map(|owed| &owed.reason),
-        "owed_since": owed.map(|owed| when::show(owed.since)),
+        "name": stands.name,
+        "every": stands.every.map(|every| every.to_string()),
+        "due_at": stands.due.map(when::show),
+        "rotation": stands.last.map(rotation_object),
+        "owed_reason": stands.owed.map(|owed| &owed.reason),
+        "owed_since": stands.owed.map(|owed| when::show(owed.since)),
     })
 }
 
