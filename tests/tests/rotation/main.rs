@@ -1,6 +1,11 @@
-//! Rotation of credentials with real servers and applications behind stand-ins of docker, systemd and pm2.
+//! Rotation of credentials: real servers, applications behind stand-ins of docker, systemd and pm2, and the command killed
+//! everywhere.
 
 mod apps_compose;
 mod apps_systemd;
 mod checks;
 mod hanna_stack;
+mod kill_rotation_desk;
+mod kill_rotation_files;
+mod kill_rotation_services;
+mod kill_rotation_wire;
