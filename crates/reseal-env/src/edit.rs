@@ -5,7 +5,7 @@ use crate::place::Wanted;
 use crate::proof::{Proof, Site};
 use crate::readers::is_name;
 use crate::reading::Parts;
-use crate::url::is_unreserved;
+use crate::url::is_plain_in_userinfo;
 use crate::{Place, Reader, Secret};
 
 /// What to change, and who must read it.
@@ -102,5 +102,5 @@ fn interpolated(edit: &Edit, name: Option<Vec<u8>>, value: &[u8]) -> Result<Outc
 
 /// The first character that would have to be encoded in a URL.
 pub(crate) fn first_reserved(value: &[u8]) -> Option<char> {
-    String::from_utf8_lossy(value).chars().find(|&character| !is_unreserved(character))
+    String::from_utf8_lossy(value).chars().find(|&character| !is_plain_in_userinfo(character))
 }

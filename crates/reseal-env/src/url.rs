@@ -10,6 +10,12 @@ pub(crate) fn is_unreserved(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-._~".contains(character)
 }
 
+/// Whether the character means itself in the user or password of a URL. More do than are unreserved: these are what RFC 2396
+/// calls marks, but for the quote, and nothing that reads URLs gives them another meaning.
+pub(crate) fn is_plain_in_userinfo(character: char) -> bool {
+    is_unreserved(character) || "!*()".contains(character)
+}
+
 /// Percent-encodes everything that is not unreserved.
 pub(crate) fn encode(value: &[u8]) -> Secret {
     let mut encoded = Secret::default();
@@ -120,6 +126,12 @@ mod tests {
         check("postgres://h:5432/a@b", UrlPart::User, Err("has no user part in its URL"));
         check("postgres://h/db?pass=1", query("password"), Err("has no such parameter in its URL"));
         check("u:p@h", UrlPart::Password, Err("is not a URL"));
+    }
+
+    #[test]
+    fn marks_need_no_encoding_between_user_and_host() {
+        assert!("aZ9-._~!*()".chars().all(is_plain_in_userinfo));
+        assert!(!"'\"@:/?#%&+=,;$[] ü".chars().any(is_plain_in_userinfo));
     }
 
     #[test]
