@@ -26,6 +26,12 @@ pub const DB_PASSWORD: &str = "crm-user-before-0001";
 /// Django's key.
 pub const DJANGO_SECRET_KEY: &str = "django-insecure-before-9f8e7d6c5b4a";
 
+/// What `manage.py check` comes to: the settings are there.
+const MANAGE: &str = r#"import os, sys
+assert sys.argv[1:] == ["check"] and os.environ["DB_PASSWORD"] and os.environ["DJANGO_SECRET_KEY"]
+print("System check identified no issues (0 silenced).")
+"#;
+
 /// The running stack. Postgres runs beside compose; the service `db` publishes its port.
 #[derive(Debug)]
 pub struct Hanna {
@@ -50,7 +56,8 @@ impl Hanna {
         let postgres = postgres.unwrap_or_else(|error| panic!("{error}"));
         let client = crate::scene::connect(&postgres.config()).await;
         let setup = format!(
-            "CREATE ROLE crm_user LOGIN PASSWORD '{DB_PASSWORD}'; CREATE DATABASE whatsapp_crm_dev OWNER crm_user"
+            // As `POSTGRES_USER` of the image makes it.
+            "CREATE ROLE crm_user LOGIN SUPERUSER PASSWORD '{DB_PASSWORD}'; CREATE DATABASE whatsapp_crm_dev OWNER crm_user"
         );
         for statement in setup.split("; ") {
             client.batch_execute(statement).await.expect("a superuser may");
@@ -63,6 +70,11 @@ impl Hanna {
         stack.stand_in.forget_calls();
         stack.until_healthy().await;
         stack
+    }
+
+    /// Where the replica of Redis listens.
+    pub fn replica(&self) -> IpAddr {
+        next(self.redis)
     }
 
     /// What the health page of the backend answers; waits until somebody does.
@@ -131,6 +143,9 @@ impl Hanna {
 
     fn write_files(&self, password: RedisPassword) {
         let write = |file: &str, text: &str| self.stand_in.write(file, text);
+        let python = self.stand_in.python().display();
+        self.stand_in.program("python", &format!("#!/bin/sh\nexec '{python}' \"$@\"\n"));
+        write("whatsappcrm_backend/manage.py", MANAGE);
         write("docker-compose.yml", &self.compose_file(password));
         write(
             ".env",
@@ -163,8 +178,13 @@ impl Hanna {
         let python = self.stand_in.python().display();
         let program = python_source("web_app.py");
         let program = program.display();
-        let (redis, replica) = (self.redis, next(self.redis));
-        let listen = format!("--bind {redis} --port 6379 --save '' --dir data");
+        let (redis, replica) = (self.redis, self.replica());
+        let (sockets, programs) = (self.postgres.socket_dir(), self.postgres.programs());
+        let (sockets, programs) = (sockets.display(), programs.display());
+        // Whole: `CONFIG REWRITE` writes it down, and the argument is read from there.
+        let data = self.stand_in.project().join("redis/data");
+        let data = data.display();
+        let listen = format!("--bind {redis} --port 6379 --save '' --dir {data}");
         let (started, protected) = match password {
             RedisPassword::Argument => (format!("redis-server {listen}"), "--requirepass ${REDIS_PASSWORD}"),
             RedisPassword::File => (format!("redis-server redis.conf {listen}"), ""),
@@ -174,6 +194,10 @@ impl Hanna {
   db:
     image: postgres:15
     command: sleep 100000
+    environment:
+      PGHOST: {sockets}
+      PGPORT: "{port}"
+      PATH: {programs}:/usr/bin:/bin
     ports: ["{port}:5432"]
     volumes: ["pgdata:/var/lib/postgresql/data"]
   redis:
@@ -185,7 +209,7 @@ impl Hanna {
   redis-replica:
     image: redis:7
     working_dir: redis
-    command: redis-server --bind {replica} --port 6379 --save '' --dir replica --replicaof {redis} 6379 --masterauth ${{REDIS_PASSWORD}} --requirepass ${{REDIS_PASSWORD}}
+    command: redis-server --bind {replica} --port 6379 --save '' --dir replica --replica-announce-ip {replica} --replicaof {redis} 6379 --masterauth ${{REDIS_PASSWORD}} --requirepass ${{REDIS_PASSWORD}}
     depends_on: [redis]
     networks: {{ default: {{ ipv4_address: {replica} }} }}
   backend:

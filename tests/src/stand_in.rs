@@ -84,7 +84,16 @@ impl StandIn {
         let (python, script) = (quoted(&self.python), quoted(&python_source(script)));
         let state = quoted(&self.state());
         let text = format!("#!/bin/sh\nexec {python} {script} {state} {called} \"$@\"\n");
-        let path = self.directory.path().join("bin").join(program);
+        self.program(program, &text);
+    }
+
+    /// Puts another program on the PATH, also for containers.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn program(&self, name: &str, text: &str) {
+        let path = self.directory.path().join("bin").join(name);
         std::fs::write(&path, text).expect("a file");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
     }

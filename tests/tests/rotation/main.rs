@@ -9,3 +9,4 @@ mod kill_rotation_desk;
 mod kill_rotation_files;
 mod kill_rotation_services;
 mod kill_rotation_wire;
+mod runbook_r1;
