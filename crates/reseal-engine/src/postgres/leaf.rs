@@ -19,6 +19,8 @@ pub(super) struct Leaf {
     pub(super) early_triggers: bool,
     /// A column that is set belongs to a unique index: only the stronger row lock keeps foreign-key checks out.
     pub(super) unique: bool,
+    /// The last bits of the key tell stripes of the same size; asked for where a pass in stripes is laid out.
+    pub(super) even_keys: bool,
 }
 
 /// Opens a statement: `tree` is table `$1` (as `regclass` text) with its partitions and children; empty if there is none.
@@ -97,6 +99,7 @@ impl Leaf {
             late_triggers: row.get(4),
             early_triggers: row.get(5),
             unique: row.get(6),
+            even_keys: false,
         }
     }
 }

@@ -7,7 +7,8 @@
 //! on their own page, where no index has to change (HOT). The table grows by a quarter.
 //!
 //! A stripe is told by the row key, not by the place: a row that was rewritten on its page is still of the stripe that
-//! was just done, so that nothing is met twice.
+//! was just done, so that nothing is met twice. Where integers are counted up, their last bits tell it: cheaper than a
+//! hash, and each page has as many rows of every stripe.
 
 use crate::batch::Position;
 use crate::error::{DatabaseError, EngineError};
@@ -36,9 +37,14 @@ const WINDOW_BLOCKS: u64 = 2048;
 pub(super) enum Stripe {
     /// All of them.
     Whole,
-    /// Those of one stripe.
-    One(u8),
+    /// Those whose key hashes to a stripe.
+    Hashed(u8),
+    /// Those whose key, one integer, ends in the bits of a stripe.
+    Ending(u8),
 }
+
+/// In the byte of a stripe: its rows are told by the last bits of their key.
+const ENDING: u8 = STRIPES;
 
 /// The position of a locator, in six bytes.
 pub(super) fn position(locator: u64) -> Position {
@@ -63,14 +69,20 @@ pub(super) fn after(place: &Position) -> Result<Position, EngineError> {
 impl Stripe {
     /// What a range is about. The stripe stands behind the six bytes of both of its ends.
     pub(super) fn of(range: &ScanRange) -> Self {
-        range.lo.0.get(6).map_or(Self::Whole, |stripe| Self::One(*stripe))
+        match range.lo.0.get(6) {
+            None => Self::Whole,
+            Some(byte) if byte & ENDING == 0 => Self::Hashed(*byte),
+            Some(byte) => Self::Ending(*byte & !ENDING),
+        }
     }
 
     /// The position of a locator in a range about this stripe.
     pub(super) fn position(self, locator: u64) -> Position {
         let Position(mut bytes) = position(locator);
-        if let Self::One(stripe) = self {
-            bytes.push(stripe);
+        match self {
+            Self::Whole => {}
+            Self::Hashed(stripe) => bytes.push(stripe),
+            Self::Ending(stripe) => bytes.push(stripe | ENDING),
         }
         Position(bytes)
     }
@@ -81,9 +93,13 @@ impl Stripe {
 
     /// The test for rows of this stripe.
     pub(super) fn condition(self, job: &Job) -> Option<String> {
-        let Self::One(stripe) = self else { return None };
+        let (value, stripe) = match self {
+            Self::Whole => return None,
+            Self::Hashed(stripe) => (key_hash(job)?, stripe),
+            Self::Ending(stripe) => (only_integer(job)?, stripe),
+        };
         let mask = STRIPES - 1;
-        key_hash(job).map(|hash| format!("(({hash}) & {mask}) = {}", stripe & mask))
+        Some(format!("(({value}) & {mask}) = {}", stripe & mask))
     }
 }
 
@@ -100,6 +116,31 @@ fn key_hash(job: &Job) -> Option<String> {
     (!hashes.is_empty()).then(|| hashes.join(" # "))
 }
 
+/// A key of one integer.
+fn only_integer(job: &Job) -> Option<String> {
+    match job.plan.key.as_slice() {
+        [key] if key.kind == KeyType::Integer => Some(key_expression(&key.name, key.kind)),
+        _ => None,
+    }
+}
+
+/// Asks whether the last bits of the key tell stripes of about the same size, by the first rows of a leaf; `None` where
+/// stripes are not told by them. Numbers that some program made may all end in the same bits.
+pub(super) fn evenness(job: &Job, leaf: &Leaf) -> Option<String> {
+    let (key, mask) = (only_integer(job).filter(|_| is_striped(job, leaf))?, STRIPES - 1);
+    Some(format!(
+        "SELECT count(*) = {STRIPES} AND coalesce(min(n) * 6 > sum(n), false)
+           FROM (SELECT count(*) AS n FROM (SELECT {key} & {mask} AS stripe FROM ONLY {} AS t LIMIT 1000) AS r
+                  GROUP BY stripe) AS s",
+        leaf.name
+    ))
+}
+
+/// Large values stand outside of their rows; their old versions are no matter of pages and stripes.
+fn is_striped(job: &Job, leaf: &Leaf) -> bool {
+    !leaf.wide && leaf.blocks >= STRIPED_FROM && key_hash(job).is_some()
+}
+
 /// The blocks of the leaves in ranges that are read once: small enough that `workers` workers end together.
 pub(super) fn whole_ranges(leaves: &[Leaf], workers: usize) -> Vec<ScanRange> {
     let size = span_blocks(leaves, workers as u64 * SPANS_PER_WORKER);
@@ -112,13 +153,13 @@ pub(super) fn striped_ranges(job: &Job, leaves: &[Leaf], workers: usize) -> Vec<
     let window = workers * WINDOW_BLOCKS.div_ceil(size) as usize;
     let mut ranges = Vec::new();
     for leaf in leaves {
-        // Large values stand outside of their rows; their old versions are no matter of pages and stripes.
-        if leaf.wide || leaf.blocks < STRIPED_FROM || key_hash(job).is_none() {
+        if !is_striped(job, leaf) {
             ranges.extend(whole_ranges(std::slice::from_ref(leaf), workers));
             continue;
         }
+        let told = if leaf.even_keys { Stripe::Ending } else { Stripe::Hashed };
         let stripes: Vec<Vec<ScanRange>> =
-            (0..STRIPES).map(|stripe| spans(leaf, size, Stripe::One(stripe)).collect()).collect();
+            (0..STRIPES).map(|stripe| spans(leaf, size, told(stripe)).collect()).collect();
         for start in (0..stripes[0].len()).step_by(window) {
             let end = (start + window).min(stripes[0].len());
             ranges.extend(stripes.iter().flat_map(|spans| spans[start..end].iter().cloned()));
@@ -173,6 +214,7 @@ mod tests {
             late_triggers: false,
             early_triggers: false,
             unique: false,
+            even_keys: false,
         }
     }
 
@@ -185,13 +227,17 @@ mod tests {
     fn every_stripe_covers_every_block_once_and_comes_back_late() {
         let job = job(vec![("id", KeyType::Integer)]);
         let workers = 4;
-        for blocks in [STRIPED_FROM, 1_000, 20_000, 3_000_000] {
-            let ranges = striped_ranges(&job, &[leaf("t", blocks)], workers);
+        let sizes = [STRIPED_FROM, 1_000, 20_000, 3_000_000].into_iter();
+        for (blocks, even_keys) in sizes.flat_map(|blocks| [(blocks, false), (blocks, true)]) {
+            let ranges = striped_ranges(&job, &[Leaf { even_keys, ..leaf("t", blocks) }], workers);
             let mut next = BTreeMap::new();
             let mut met_at: BTreeMap<u64, usize> = BTreeMap::new();
             for (at, range) in ranges.iter().enumerate() {
                 let (lo, hi) = blocks_of(range);
-                let Stripe::One(stripe) = Stripe::of(range) else { panic!("a whole range") };
+                let stripe = match (Stripe::of(range), even_keys) {
+                    (Stripe::Hashed(stripe), false) | (Stripe::Ending(stripe), true) => stripe,
+                    (other, _) => panic!("{other:?}"),
+                };
                 assert_eq!(std::mem::replace(next.entry(stripe).or_insert(0), hi), lo);
                 if let Some(before) = met_at.insert(lo, at) {
                     // The last window is what is left.

@@ -57,7 +57,7 @@ impl PostgresSession {
             _ if exhausted => None,
             Stripe::Whole => rows.after_last(),
             // A row of a page that is read half may be met again behind its other half, once it is rewritten.
-            Stripe::One(_) => rows.end_with_block(),
+            Stripe::Hashed(_) | Stripe::Ending(_) => rows.end_with_block(),
         };
         Ok(rows.finish(end.map_or_else(|| range.hi.clone(), |locator| stripe.position(locator))))
     }

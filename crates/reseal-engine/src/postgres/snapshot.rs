@@ -3,7 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use super::leaf::Leaf;
-use super::position::{striped_ranges, whole_ranges};
+use super::position::{evenness, striped_ranges, whole_ranges};
 use super::session::PostgresSession;
 use super::sql::{BEGIN_SNAPSHOT, SNAPSHOT_SETTINGS, reduce};
 use crate::error::{DatabaseError, EngineError};
@@ -79,11 +79,17 @@ impl PostgresSession {
         workers: usize,
         filter: Filter,
     ) -> Result<Vec<ScanRange>, EngineError> {
-        let leaves = self.load_leaves().await?;
-        Ok(match filter {
-            Filter::All if !self.in_snapshot => striped_ranges(&self.job, &leaves, workers),
-            _ => whole_ranges(&leaves, workers),
-        })
+        let mut leaves = self.load_leaves().await?;
+        if filter == Filter::NotNew || self.in_snapshot {
+            return Ok(whole_ranges(&leaves, workers));
+        }
+        for leaf in &mut leaves {
+            if let Some(question) = evenness(&self.job, leaf) {
+                let ask = async |session: &mut Self| session.rows(&question, &[]).await;
+                leaf.even_keys = self.in_read_transaction(ask).await?.first().is_some_and(|row| row.get(0));
+            }
+        }
+        Ok(striped_ranges(&self.job, &leaves, workers))
     }
 
     pub(super) async fn current_horizon(&mut self) -> Result<Horizon, EngineError> {

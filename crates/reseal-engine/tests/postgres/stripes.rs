@@ -32,6 +32,21 @@ async fn table_grows_by_less_than_half() {
     assert_all_new(&database, &plan, ROWS).await;
 }
 
+/// Numbers that all end in the same bits would be one stripe.
+#[tokio::test(flavor = "multi_thread")]
+async fn table_grows_by_less_than_half_with_keys_in_great_steps() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::SameFormat);
+    load(&database, &plan, ROWS).await;
+    database.execute("UPDATE clients SET id = -id * 64").await;
+    database.execute("VACUUM FULL clients").await;
+    let sizes = "SELECT pg_relation_size('clients') + pg_relation_size('clients_pkey')";
+    let before = database.count(sizes).await;
+    run(&database, &plan).await;
+    let after = database.count(sizes).await;
+    assert!(after * 2 < before * 3, "{before} bytes became {after}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_met_once_with_keys_of_every_kind() {
     let database = Database::start().await;
