@@ -192,10 +192,12 @@ fn replace(
         old if old.contains(&MARK) => return Err("has a reference within the part to be replaced"),
         _ => {}
     }
-    let mut replaced = Secret::copy_from(&text.expose()[..span.start]);
-    replaced.push(new.expose());
-    replaced.push(&text.expose()[span.end..]);
-    Ok(Wanted::Parts(unflatten(&replaced, &references)))
+    // The new bytes are put in last: they may hold a mark, which is nothing but a byte there.
+    let mut parts = Parts::default();
+    unflatten(&text.expose()[..span.start], &references, &mut parts);
+    parts.push(new.expose());
+    unflatten(&text.expose()[span.end..], &references, &mut parts);
+    Ok(Wanted::Parts(parts))
 }
 
 fn flatten(parts: &Parts) -> Result<(Secret, Vec<&Part>), &'static str> {
@@ -216,16 +218,14 @@ fn flatten(parts: &Parts) -> Result<(Secret, Vec<&Part>), &'static str> {
     Ok((text, references))
 }
 
-fn unflatten(text: &Secret, references: &[&Part]) -> Parts {
-    let mut parts = Parts::default();
-    let mut rest = text.expose();
+fn unflatten(text: &[u8], references: &[&Part], parts: &mut Parts) {
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|&byte| byte == MARK) {
         parts.push(&rest[..at]);
         parts.push_part(references[usize::from(rest[at + 1])].clone());
         rest = &rest[at + 3..];
     }
     parts.push(rest);
-    parts
 }
 
 /// What has to be put into a template to have this value.

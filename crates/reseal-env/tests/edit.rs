@@ -222,6 +222,23 @@ proptest! {
     }
 }
 
+#[test]
+fn bytes_that_are_no_text_are_put_into_a_part_as_they_are_or_refused() {
+    let file = b"B=b\nA=one,two,$B\n";
+    for reader in Reader::ALL {
+        for value in [&b"\xff"[..], b"\xff\xff\xff", b"\xff\x00\xff", b"x\xfe"] {
+            let asked =
+                Edit { name: "A".into(), place: "list[1]".parse().expect("a place"), readers: vec![reader] };
+            if let Ok(Outcome::Changed(new)) = edit(file, &asked, value) {
+                let read = reader.read(new.expose()).expect("it was proved");
+                let whole = read.get("A").expect("it is there");
+                let found = whole.expose().windows(value.len()).any(|window| window == value);
+                assert!(found, "{reader}: {value:?}");
+            }
+        }
+    }
+}
+
 /// Values of awkward characters, always the same.
 fn awkward_values(count: usize) -> Vec<String> {
     let alphabet: Vec<char> = "abcXYZ019$#'\"\\ \n`{}ä€!=;:&|~*%@/,.-_".chars().collect();
