@@ -96,7 +96,7 @@ impl Target {
                 .map_err(|errno| io_error("renaming", errno.into()))
         });
         if let Err(error) = written {
-            // The first error is the one to tell; the file that stays behind is 0600.
+            // The first error is the one to tell; what may stay behind is for no more eyes than the file itself.
             let _ = fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
             return Err(error);
         }

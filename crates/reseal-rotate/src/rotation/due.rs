@@ -1,6 +1,6 @@
 //! When a value is to change, by the interval of its plan.
 
-use jiff::ToSpan;
+use jiff::Span;
 use jiff::tz::TimeZone;
 use reseal_vault::{Label, SecretName, Timestamp, Vault, VaultError};
 
@@ -34,11 +34,11 @@ pub fn interval(plan: &Plan, name: &str) -> Result<Option<Interval>, RotateError
     Ok(plan.secret(name)?.every.or(plan.file.environment.map(Environment::every)))
 }
 
-/// When a value that came into being then is to change; `offset` in seconds.
+/// When a value that came into being then is to change; `offset` in seconds. `None` beyond the end of the calendar.
 fn after(every: Interval, offset: u64, changed: Timestamp) -> Option<Timestamp> {
     let span = match every {
-        Interval::Days(days) => i64::from(days).days(),
-        Interval::Months(months) => i64::from(months).months(),
+        Interval::Days(days) => Span::new().try_days(days).ok()?,
+        Interval::Months(months) => Span::new().try_months(months).ok()?,
         Interval::Never => return None,
     };
     let changed = jiff::Timestamp::from_second(changed.0).ok()?.to_zoned(TimeZone::UTC);
@@ -58,6 +58,8 @@ mod tests {
             ("1mo", 0, Some("2026-02-28T03:00:00Z")),
             ("1y", 2 * 86_400, Some("2027-02-02T03:00:00Z")),
             ("never", 0, None),
+            ("20000y", 0, None),
+            ("100000w", 0, Some("3942-08-15T03:00:00Z")),
         ] {
             let due = after(every.parse().unwrap(), offset, moment("2026-01-31T03:00:00Z"));
             assert_eq!(due, expected.map(moment), "{every}");
