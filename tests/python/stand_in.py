@@ -6,6 +6,8 @@ A stand-in is told its state directory by the wrapper that the tests put on PATH
   faults.json     what the tests want to fail: [{"match": ["up", "backend"], "do": "fail" | "hang", "times": 1}]
   ID.spec.json    what is run, with which environment     ID.status.json   how it is (written by its shim)
   ID.log          what it wrote, each line with its time   ID.stop          it is to end
+  ID.next.json    what is to take its place: it is started first, and the old one told to end once that says "ready"
+A spec with `listen`, a port of 127.0.0.1, has a socket that its processes share, by LISTEN_FD.
 """
 import contextlib
 import datetime
@@ -14,6 +16,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -140,12 +143,25 @@ def owner_lives(state):
     return owner.exists() and pathlib.Path(f"/proc/{owner.read_text().strip()}").exists()
 
 
+def take_over(state, identity, spec):
+    """Lets a process with this spec take the place of the one that runs, without a moment in which nobody serves."""
+    before = status(state, identity)["pid"]
+    write(state / f"{identity}.next.json", spec)
+    deadline = time.monotonic() + 60
+    while status(state, identity)["pid"] == before or (state / f"{identity}.next.json").exists():
+        if time.monotonic() > deadline or status(state, identity)["status"] != "running":
+            sys.exit(f"{identity} was not taken over")
+        time.sleep(0.01)
+    write(state / f"{identity}.spec.json", spec)
+
+
 def shim(state, identity):
     """Runs one process, writes down what it says and how it ends, starts it again where its policy says so."""
     spec = json.loads((state / f"{identity}.spec.json").read_text())
+    listening = socket.create_server(("127.0.0.1", spec["listen"]), backlog=128) if "listen" in spec else None
     restarts = 0
     while True:
-        process = run(state, identity, spec, restarts)
+        process = run(state, identity, spec, restarts, listening)
         if process is None:
             return
         ended = {"status": "exited", "pid": 0, "exit_code": process.returncode, "started": process.started}
@@ -158,34 +174,57 @@ def shim(state, identity):
         restarts += 1
 
 
-def run(state, identity, spec, restarts):
+def launch(state, identity, spec, listening):
+    """Starts a process whose lines go to the log of `identity`."""
+    shared = [listening.fileno()] if listening else []
+    environment = spec["environment"] | ({"LISTEN_FD": str(shared[0])} if shared else {})
     began = now()
-    try:
-        process = subprocess.Popen(spec["argv"], env=spec["environment"], cwd=spec["cwd"], start_new_session=True,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except OSError as error:
-        failed = {"status": "failed", "pid": 0, "exit_code": 127, "started": began, "error": str(error)}
-        write(state / f"{identity}.status.json", failed)
-        return None
-    process.started = began
-    running = {"status": "running", "pid": process.pid, "exit_code": 0, "started": began, "restarts": restarts}
-    write(state / f"{identity}.status.json", running)
+    process = subprocess.Popen(spec["argv"], env=environment, cwd=spec["cwd"], start_new_session=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               pass_fds=shared)
+    process.started, process.ready = began, threading.Event()
 
     def listen():
         with open(state / f"{identity}.log", "ab", buffering=0) as log:
             for line in process.stdout:
                 log.write(now().encode() + b" " + line.rstrip(b"\n") + b"\n")
+                if line == b"ready\n":
+                    process.ready.set()
 
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
+    process.listener = threading.Thread(target=listen, daemon=True)
+    process.listener.start()
+    return process
+
+
+def run(state, identity, spec, restarts, listening):
+    def is_running(process):
+        write(state / f"{identity}.status.json", {"status": "running", "pid": process.pid, "exit_code": 0,
+                                                  "started": process.started, "restarts": restarts})
+
+    try:
+        process = launch(state, identity, spec, listening)
+    except OSError as error:
+        failed = {"status": "failed", "pid": 0, "exit_code": 127, "started": now(), "error": str(error)}
+        write(state / f"{identity}.status.json", failed)
+        return None
+    is_running(process)
+    following = state / f"{identity}.next.json"
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.25)
             break
+        if following.exists():
+            next_process = launch(state, identity, read(following), listening)
+            if next_process.ready.wait(timeout=20):
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(timeout=20)
+                process = next_process
+                is_running(process)
+                following.unlink()
         if not owner_lives(state):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    listener.join(timeout=0.5)
+    process.listener.join(timeout=0.5)
     # A shell would say 128 + the signal, and so does docker.
     if process.returncode < 0:
         process.returncode = 128 - process.returncode

@@ -42,7 +42,12 @@ fn parsed(answers: Vec<Value>) -> Vec<Read> {
     answers.into_iter().map(|answer| serde_json::from_value(answer).expect("names and texts")).collect()
 }
 
-fn node() -> Command {
+/// Where the packages of node are.
+///
+/// # Panics
+///
+/// If they are not installed.
+pub fn node_modules() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = std::env::var_os("RESEAL_TEST_NODE_MODULES").map(PathBuf::from);
     let modules = named.unwrap_or_else(|| here.join("../target/node/node_modules"));
@@ -51,8 +56,13 @@ fn node() -> Command {
         "node's dotenv is not in {}: run `./test --install`, or `npm install dotenv` (Debian packages nodejs, npm)",
         modules.display()
     );
+    modules
+}
+
+fn node() -> Command {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new("node");
-    command.arg(here.join("node/read_dotenv.js")).env("NODE_PATH", modules);
+    command.arg(here.join("node/read_dotenv.js")).env("NODE_PATH", node_modules());
     command
 }
 

@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use reseal_sandbox::postgres::{Options, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::stand_in::{Compose, StandIn, python_source};
 
@@ -129,16 +127,7 @@ impl Hanna {
     }
 
     async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let asked = async {
-            let mut stream = TcpStream::connect(self.web).await.ok()?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: backend\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            let status = answer.split(' ').nth(1)?.parse().ok()?;
-            Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
-        };
-        tokio::time::timeout(Duration::from_secs(5), asked).await.ok().flatten()
+        crate::web::ask(self.web, &format!("GET {path}"), &[], "").await
     }
 
     fn write_files(&self, password: RedisPassword) {

@@ -111,3 +111,27 @@ fn what_a_rotation_could_not_do_is_refused_early() {
     let (_, remedy) = refused("\"digit\"", "\"digits\"");
     assert_eq!(remedy, "did you mean `digit`?");
 }
+
+#[test]
+fn two_roles_that_take_turns_need_an_owner_and_someone_who_prepares_them() {
+    let alternate = |more: &str| format!("strategy = \"alternate\"\n{more}");
+    let (error, remedy) = refused("strategy = \"in-place\"", &alternate(""));
+    assert!(error.contains("an administrator of a Postgres server"), "{error}");
+    assert!(remedy.contains("admin = "), "{remedy}");
+
+    let url = "url = \"postgresql://crm@localhost/crm\"";
+    let admin = format!("{url}\nadmin = {{ user = \"postgres\", login = \"peer\" }}");
+    let whole = |secret: &str, place: &str| {
+        let plan = PLAN.replacen(url, &admin, 1).replacen("strategy = \"in-place\"", &alternate(secret), 1);
+        Plan::parse(Path::new("reseal.toml"), &plan.replacen("var = \"TWO\"", place, 1))
+    };
+    let users = "users = [\"crm\", \"crm_b\"]\nowner_role = \"crm_owner\"";
+    for wrong in ["", "users = [\"crm\", \"crm\"]\nowner_role = \"o\"", "users = [\"crm\", \"crm_b\"]"] {
+        let error = whole(wrong, "var = \"TWO\"").unwrap_err();
+        assert!(error.to_string().contains("two roles and their owner"), "{error}");
+    }
+    let error = whole(users, "var = \"TWO\", part = \"url.password\"").unwrap_err();
+    assert!(error.to_string().contains(".env would not learn which role is in use"), "{error}");
+    whole(users, "var = \"TWO\", part = \"url.userinfo\"").unwrap();
+    whole(users, "var = \"TWO\" }, { file = \".env\", var = \"USER\", field = \"user\"").unwrap();
+}

@@ -267,9 +267,12 @@ impl Desk {
         let secret = self.read("reseal.toml");
         for (name, before) in files() {
             let expected = match name {
-                "a.env" if secret.contains("url.password") => before.replace(OLD, new),
+                "a.env" if secret.contains("url.userinfo") => before
+                    .replace(&format!("app:{OLD}@"), &format!("app_b:{new}@"))
+                    .replace("DB_USER=app\n", "DB_USER=app_b\n"),
+                "a.env" if secret.contains("url.password") => before.replacen(OLD, new, 2),
                 "a.env" => before.replacen(OLD, new, 1),
-                "b.env" => {
+                "b.env" if secret.contains("file = \"b.env\"") => {
                     before.replacen(OLD, new, 1).replace("KEY_OLD=\n", &format!("KEY_OLD={previous}\n"))
                 }
                 _ if secret.contains("file = \"token\"") => before.replace(OLD, new),
@@ -325,7 +328,13 @@ fn directory() -> TempDir {
 
 fn files() -> Vec<(&'static str, String)> {
     vec![
-        ("a.env", format!("# first\nexport KEY='{OLD}'\nURL=redis://:{OLD}@localhost:6379/0 # kept\n")),
+        (
+            "a.env",
+            format!(
+                "# first\nexport KEY='{OLD}'\nURL=redis://:{OLD}@localhost:6379/0 # kept\n\
+                 DB=postgresql://app:{OLD}@localhost/app\nDB_USER=app\n"
+            ),
+        ),
         ("b.env", format!("KEY={OLD}\nKEY_OLD=\nOTHER=1")),
         ("token", format!("{OLD}\n")),
     ]

@@ -14,7 +14,7 @@ use crate::kill_rotation_wire::{Fault, Plant, Protocol, Wire};
 
 /// A service with one user whose value stands in two files.
 #[allow(async_fn_in_trait, reason = "for this test alone")]
-trait Service {
+pub(crate) trait Service {
     /// Puts everything back to how it was before any rotation.
     async fn reset(&self);
     /// Whether a new connection gets in with this value.
@@ -23,20 +23,24 @@ trait Service {
     async fn kept(&self) -> String;
     /// What the command reaches it by.
     fn wire(&self) -> &Wire;
+    /// Logs in with the old value, and stays.
+    async fn linger(&self) {}
+    /// Checks that nobody is logged in with the old value any more, where its end ends that.
+    async fn check_ended(&self, _row: &str) {}
 }
 
-struct Postgres {
+pub(crate) struct Postgres {
     server: Server,
-    root: tokio_postgres::Client,
-    verifier: String,
+    pub(crate) root: tokio_postgres::Client,
+    pub(crate) verifier: String,
     wire: Wire,
 }
 
 /// The administrator's password at every server.
-const ROOT: &str = "root-of-the-tests-0123";
+pub(crate) const ROOT: &str = "root-of-the-tests-0123";
 
 impl Postgres {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let options = Options { listen_tcp: true, durable: false, ..Options::default() };
         let server = Server::start(options).expect("a private Postgres (package postgresql)");
         let root = reseal_tests::scene::connect(&server.config()).await;
@@ -50,13 +54,23 @@ impl Postgres {
         postgres
     }
 
-    fn url(&self) -> String {
+    /// A new connection with this value.
+    pub(crate) async fn login(&self, user: &str, value: &str) -> Option<tokio_postgres::Client> {
+        let mut config = tokio_postgres::Config::new();
+        let port = self.server.tcp_port().expect("listens");
+        config.host("127.0.0.1").port(port).user(user).password(value).dbname("postgres");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("\"postgresql://app@127.0.0.1:{}/postgres\"", self.wire.port())
     }
 }
 
 /// A server of a plan, with what may change its roles.
-fn postgres_plan(address: &str) -> String {
+pub(crate) fn postgres_plan(address: &str) -> String {
     format!(
         "[servers.db]\nkind = \"postgres\"\n{address}\n\
          admin = {{ user = \"root\", login = \"secret:root\" }}\n[secrets.root]\nstrategy = \"paste\"\n"
@@ -70,10 +84,7 @@ impl Service for Postgres {
     }
 
     async fn accepts(&self, value: &str) -> bool {
-        let mut config = tokio_postgres::Config::new();
-        let port = self.server.tcp_port().expect("listens");
-        config.host("127.0.0.1").port(port).user("app").password(value).dbname("postgres");
-        config.connect(tokio_postgres::NoTls).await.is_ok()
+        self.login("app", value).await.is_some()
     }
 
     async fn kept(&self) -> String {
@@ -169,10 +180,10 @@ write = [{ file = "a.env", var = "KEY" }, { file = "b.env", var = "KEY" }]"#,
 };
 
 /// The side effects of one command at a service: every one that a wire may see, and how often.
-type AtService<'a> = &'a [(&'a str, usize)];
+pub(crate) type AtService<'a> = &'a [(&'a str, usize)];
 
-const ROTATE: &[&str] = &["rotate", "key"];
-const RETIRE: &[&str] = &["rotate", "retire", "key", "-y"];
+pub(crate) const ROTATE: &[&str] = &["rotate", "key"];
+pub(crate) const RETIRE: &[&str] = &["rotate", "retire", "key", "-y"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_rotation_of_a_postgres_password() {
@@ -206,7 +217,7 @@ enum Point<'a> {
 }
 
 /// Kills the command at every effect, goes on and goes back, and asks the service each time; returns how often.
-async fn kill_everywhere(
+pub(crate) async fn kill_everywhere(
     case: &Case,
     prepared: &Desk,
     service: &impl Service,
@@ -264,6 +275,7 @@ async fn ready(prepared: &Desk, service: &impl Service, retires: bool) -> Desk {
     let desk = prepared.copied();
     if retires {
         desk.run(ROTATE).expect(0);
+        service.linger().await;
     }
     desk
 }
@@ -291,6 +303,9 @@ async fn check(desk: &Desk, service: &impl Service, (retires, back): (bool, bool
     let has_two = desk.rotation().as_deref() == Some("overlap");
     assert_eq!(has_two, service.accepts(OLD).await, "{row}");
     assert_eq!(retires || stands_for_itself(desk), !has_two, "{row}");
+    if retires {
+        service.check_ended(row).await;
+    }
 }
 
 /// Whether the strategy holds one value at a time.

@@ -229,6 +229,9 @@ impl Requests {
     }
 
     fn of_postgres(&mut self, statement: &str) -> Option<String> {
+        if statement.contains("pg_terminate_backend") {
+            return Some("END SESSIONS".to_owned());
+        }
         let mut words = statement.split_whitespace().map(str::to_uppercase);
         let first = words.next()?;
         match first.as_str() {

@@ -23,7 +23,7 @@ pub struct EnvValue<'a> {
     /// Where in it.
     pub spot: &'a Spot,
     /// What shall stand there.
-    pub value: &'a SecretBytes,
+    pub value: SecretBytes,
 }
 
 impl EnvFile {
@@ -177,9 +177,9 @@ mod tests {
         let (_directory, env) = file(text);
         let (old, new) = (secret("one"), secret("two"));
         let values = [
-            EnvValue { var: "KEY", spot: &Spot::Whole, value: &new },
-            EnvValue { var: "URL", spot: &Spot::UrlPassword, value: &new },
-            EnvValue { var: "OLD", spot: &Spot::Whole, value: &old },
+            EnvValue { var: "KEY", spot: &Spot::Whole, value: new.clone() },
+            EnvValue { var: "URL", spot: &Spot::UrlPassword, value: new.clone() },
+            EnvValue { var: "OLD", spot: &Spot::Whole, value: old.clone() },
         ];
         let before = env.read().unwrap();
         assert_eq!(env.standing(&before, &values).unwrap(), Standing::NotDone);
@@ -195,7 +195,7 @@ mod tests {
     fn what_others_changed_stays_when_values_go_back() {
         let (_directory, env) = file("KEY='one'\nA=1\n");
         let new = secret("two");
-        let values = [EnvValue { var: "KEY", spot: &Spot::Whole, value: &new }];
+        let values = [EnvValue { var: "KEY", spot: &Spot::Whole, value: new.clone() }];
         let before = env.read().unwrap();
         env.write(&values).unwrap();
         std::fs::write(&env.path, "KEY='two'\nA=2\n").unwrap();
@@ -211,7 +211,7 @@ mod tests {
     fn a_file_with_another_value_has_drifted() {
         let (_directory, env) = file("KEY=other\n");
         let old = secret("one");
-        let values = [EnvValue { var: "KEY", spot: &Spot::Whole, value: &old }];
+        let values = [EnvValue { var: "KEY", spot: &Spot::Whole, value: old.clone() }];
         let drifted = env.check_holds(&env.read().unwrap(), &values).unwrap_err();
         assert!(matches!(&drifted, DestinationError::Drifted { what, .. } if what == "KEY"), "{drifted}");
     }

@@ -223,6 +223,11 @@ pub enum Holds {
 }
 
 impl Place {
+    /// Whether it is for the name of the role, and not for the value that lets it in.
+    pub(crate) fn holds_user(&self) -> bool {
+        self.field.as_deref() == Some("user") || self.part.as_deref() == Some("url.user")
+    }
+
     pub(super) fn check(&self, secret: &str, span: Range<usize>) -> Result<(), Finding> {
         let kinds = [
             self.file.is_some(),

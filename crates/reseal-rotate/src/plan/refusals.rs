@@ -102,6 +102,10 @@ impl PlanFile {
             )
             .remedy("write strategy = \"in-place\", or \"alternate\" with two `users`"));
         }
+        if secret.strategy == Some(Strategy::Alternate) {
+            let has_admin = server.is_some_and(|server| server.get_ref().admin.is_some());
+            return check_alternate(name, secret, is_postgres && has_admin, span);
+        }
         Ok(())
     }
 
@@ -200,6 +204,30 @@ fn claim<'n>(
     }
     held.push((name, spot));
     Ok(())
+}
+
+/// Two roles that take turns, who prepares them, and in every file the name of the one that is in use.
+fn check_alternate(name: &str, secret: &Secret, has_admin: bool, span: &Range<usize>) -> Result<(), Finding> {
+    let finding = |what: String| Finding::new(span.clone(), format!("secret `{name}` {what}"));
+    if !has_admin {
+        return Err(finding(
+            "alternates two roles, which an administrator of a Postgres server has to prepare".into(),
+        )
+        .remedy("name a server of kind \"postgres\" with admin = { user = \"…\", login = \"…\" }"));
+    }
+    let users = secret.users.as_deref().unwrap_or_default();
+    if !matches!(users, [first, second] if first != second) || secret.owner_role.is_none() {
+        return Err(finding("alternates, and does not name two roles and their owner".into()).remedy(
+            "write users = [\"app_a\", \"app_b\"] and owner_role = \"app_owner\", which owns what both use",
+        ));
+    }
+    let names_user = |place: &Place| place.part.as_deref() == Some("url.userinfo") || place.holds_user();
+    let files = || secret.write.iter().filter(|place| place.file.is_some());
+    let blind = files().find(|place| !files().any(|other| other.file == place.file && names_user(other)));
+    let Some(file) = blind.and_then(|place| place.file.as_ref()) else { return Ok(()) };
+    Err(finding(format!("alternates, and {} would not learn which role is in use", file.display())).remedy(
+        "write part = \"url.userinfo\" instead of \"url.password\", or one more place with field = \"user\"",
+    ))
 }
 
 fn check_rule(name: &str, secret: &Secret, span: &Range<usize>) -> Result<(), Finding> {

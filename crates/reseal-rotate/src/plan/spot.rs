@@ -44,9 +44,10 @@ impl Spot {
             Self::Template(template) => Env::Template(template.clone()),
             Self::UrlUser => Env::Url(UrlPart::User),
             Self::UrlPassword => Env::Url(UrlPart::Password),
+            Self::UrlUserinfo => Env::Url(UrlPart::UserInfo),
             Self::ListItem { separator, index } => Env::ListItem { separator: *separator, index: *index },
             Self::Json(pointer) => Env::JsonPointer(pointer.clone()),
-            Self::UrlUserinfo | Self::List { .. } => return None,
+            Self::List { .. } => return None,
         })
     }
 }

@@ -28,6 +28,22 @@ pub struct EnvEdit {
     pub spot: Spot,
     /// What it gets.
     pub value: Which,
+    /// The value itself, or with it or instead of it the role that it lets in.
+    #[serde(default)]
+    pub field: Field,
+}
+
+/// What of a login stands in a place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Field {
+    /// The value.
+    #[default]
+    Value,
+    /// The role that it lets in.
+    User,
+    /// Both, with a colon between them.
+    Userinfo,
 }
 
 /// A login that a value lets in.
@@ -39,6 +55,41 @@ pub struct LoginAt {
     pub node: Option<String>,
     /// The role.
     pub user: String,
+    /// The roles, where two take turns; `user` is one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TakesTurns>,
+}
+
+/// Two login roles, of which each rotation brings the other one into use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakesTurns {
+    /// The role that the old value lets in.
+    pub active: String,
+    /// The role that the new value lets in.
+    pub idle: String,
+    /// The role that owns what both use.
+    pub owner: String,
+}
+
+impl LoginAt {
+    /// The same login, as the role that this value lets in.
+    #[must_use]
+    pub fn of(&self, value: Which) -> Self {
+        let user = match &self.turn {
+            None => &self.user,
+            Some(turn) if value == Which::Old => &turn.active,
+            Some(turn) => &turn.idle,
+        };
+        Self { user: user.clone(), ..self.clone() }
+    }
+
+    /// The turn goes the other way.
+    fn swap(&mut self) {
+        let Some(turn) = &mut self.turn else { return };
+        let user = if self.user == turn.active { &turn.idle } else { &turn.active };
+        self.user.clone_from(user);
+        std::mem::swap(&mut turn.active, &mut turn.idle);
+    }
 }
 
 /// What a step does.
@@ -130,6 +181,15 @@ impl Action {
                 Some(at)
             }
             _ => None,
+        }
+    }
+
+    /// Where it concerns two roles that take turns, the turn goes the other way.
+    pub(super) fn swap_turn(&mut self) {
+        if let Self::SetLogin(at) | Self::AddLogin(at) | Self::RemoveLogin(at) | Self::TestLogin { at, .. } =
+            self
+        {
+            at.swap();
         }
     }
 

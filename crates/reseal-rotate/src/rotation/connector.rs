@@ -5,7 +5,7 @@ use std::io::Read;
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 
-use super::action::{Action, Which};
+use super::action::{Action, Field, TakesTurns, Which};
 use crate::destinations::DestinationError;
 pub use crate::destinations::Standing;
 use crate::services::ServiceError;
@@ -18,12 +18,20 @@ pub struct Values {
     /// What it brings out.
     pub new: SecretBytes,
     nothing: SecretBytes,
+    /// The roles that old and new let in, where a place holds them too.
+    users: Option<[String; 2]>,
 }
 
 impl Values {
     /// Old and new.
     pub fn new(old: SecretBytes, new: SecretBytes) -> Self {
-        Self { old, new, nothing: SecretBytes::default() }
+        Self { old, new, nothing: SecretBytes::default(), users: None }
+    }
+
+    /// The values of two roles that take turns, if there are such.
+    #[must_use]
+    pub(super) fn of_turn(self, turn: Option<&TakesTurns>) -> Self {
+        Self { users: turn.map(|turn| [turn.active.clone(), turn.idle.clone()]), ..self }
     }
 
     /// One of them.
@@ -32,6 +40,29 @@ impl Values {
             Which::Old => &self.old,
             Which::New => &self.new,
             Which::Nothing => &self.nothing,
+        }
+    }
+
+    /// What of one of them stands in a place.
+    pub fn field(&self, which: Which, field: Field) -> SecretBytes {
+        let value = self.get(which);
+        let user = match (&self.users, which) {
+            (Some([old, _]), Which::Old) => old,
+            (Some([_, new]), Which::New) => new,
+            _ => return value.clone(),
+        };
+        match field {
+            Field::Value => value.clone(),
+            Field::User => SecretBytes::copy_from(user.as_bytes()),
+            Field::Userinfo => {
+                // EXPOSE: put together, and wiped with what it is put into.
+                let value = value.expose();
+                let mut both = Vec::with_capacity(user.len() + 1 + value.len());
+                both.extend_from_slice(user.as_bytes());
+                both.push(b':');
+                both.extend_from_slice(value);
+                SecretBytes::new(both)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::action::{Action, EnvEdit, LoginAt, Which};
+use super::action::{Action, EnvEdit, Field, LoginAt, TakesTurns, Which};
 use super::record::{Act, Phase, Step};
 use crate::error::RotateError;
 use crate::plan::{Holds, Kind, Place, Plan, Secret, Spot, Strategy};
@@ -17,9 +17,8 @@ pub(super) fn steps(
 ) -> Result<Vec<Step>, RotateError> {
     let not_done = |what| Err(RotateError::NotRotated { secret: name.to_owned(), what });
     match strategy {
-        Strategy::InPlace | Strategy::Overlap | Strategy::Paste => {}
+        Strategy::InPlace | Strategy::Overlap | Strategy::Alternate | Strategy::Paste => {}
         Strategy::Columns => return not_done("a key of columns; `reseal reencrypt` brings a new one out"),
-        Strategy::Alternate => return not_done("`strategy = \"alternate\"`"),
         Strategy::NewUser => return not_done("`strategy = \"new-user\"`"),
         Strategy::Issue => return not_done("`strategy = \"issue\"`"),
     }
@@ -30,9 +29,9 @@ pub(super) fn steps(
         .directory()
         .canonicalize()
         .map_err(|source| RotateError::Directory { path: plan.directory().to_owned(), source })?;
-    let mut draft = Draft { plan, name, secret, base, steps: Vec::new() };
-    draft.change(strategy)?;
-    draft.retire(strategy)?;
+    let mut draft = Draft { plan, name, secret, strategy, base, steps: Vec::new() };
+    draft.change()?;
+    draft.retire()?;
     Ok(draft.steps)
 }
 
@@ -47,6 +46,7 @@ struct Draft<'a> {
     plan: &'a Plan,
     name: &'a str,
     secret: &'a Secret,
+    strategy: Strategy,
     base: PathBuf,
     steps: Vec<Step>,
 }
@@ -63,25 +63,29 @@ impl Draft<'_> {
         self.steps.push(Step::new(act, phase, turn, action));
     }
 
-    fn change(&mut self, strategy: Strategy) -> Result<(), RotateError> {
+    /// Whether the old value goes on letting in beside the new one.
+    fn has_two(&self) -> bool {
+        matches!(self.strategy, Strategy::Overlap | Strategy::Alternate)
+    }
+
+    fn change(&mut self) -> Result<(), RotateError> {
         for command in &self.secret.before {
             self.push(Act::Change, Phase::Before, 0, run(command));
         }
         let logins = self.logins()?;
-        let is_overlap = strategy == Strategy::Overlap;
+        let has_two = self.has_two();
         for at in &logins {
-            let action = if is_overlap { Action::AddLogin(at.clone()) } else { Action::SetLogin(at.clone()) };
+            let at = at.of(Which::New);
+            let action = if has_two { Action::AddLogin(at) } else { Action::SetLogin(at) };
             self.push(Act::Change, Phase::Set, 0, action);
         }
         for at in &logins {
-            let test = |value, accepted| Action::TestLogin { at: at.clone(), value, accepted };
-            self.push(Act::Change, Phase::Test, 0, test(Which::New, true));
-            self.push(Act::Change, Phase::Test, 0, test(Which::Old, is_overlap));
+            self.push(Act::Change, Phase::Test, 0, test(at, Which::New, true));
+            self.push(Act::Change, Phase::Test, 0, test(at, Which::Old, has_two));
         }
         let last = self.turns(Act::Change)?;
         if !self.secret.check.is_empty() {
-            let old_works = is_overlap;
-            self.push(Act::Change, Phase::Check, last, Action::CheckSecret { old_works });
+            self.push(Act::Change, Phase::Check, last, Action::CheckSecret { old_works: has_two });
         }
         for command in &self.secret.after {
             self.push(Act::Change, Phase::After, last, run(command));
@@ -89,22 +93,27 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn retire(&mut self, strategy: Strategy) -> Result<(), RotateError> {
-        if strategy != Strategy::Overlap {
+    fn retire(&mut self) -> Result<(), RotateError> {
+        if !self.has_two() {
             return Ok(());
         }
         let last = self.turns(Act::Retire)?;
         let logins = self.logins()?;
         for at in &logins {
-            self.push(Act::Retire, Phase::Retire, last, Action::RemoveLogin(at.clone()));
+            self.push(Act::Retire, Phase::Retire, last, Action::RemoveLogin(at.of(Which::Old)));
         }
         for at in &logins {
-            let test = |value, accepted| Action::TestLogin { at: at.clone(), value, accepted };
-            self.push(Act::Retire, Phase::Test, last, test(Which::New, true));
-            self.push(Act::Retire, Phase::Test, last, test(Which::Old, false));
+            self.push(Act::Retire, Phase::Test, last, test(at, Which::New, true));
+            self.push(Act::Retire, Phase::Test, last, test(at, Which::Old, false));
         }
         if !self.secret.check.is_empty() {
             self.push(Act::Retire, Phase::Check, last, Action::CheckSecret { old_works: false });
+        }
+        if self.strategy == Strategy::Alternate {
+            // Whoever was not brought over has lost its sessions by now.
+            for app in self.written(Act::Change)?.into_values().flat_map(|turn| turn.apps) {
+                self.push(Act::Retire, Phase::Check, last, Action::CheckApp { app });
+            }
         }
         Ok(())
     }
@@ -122,6 +131,10 @@ impl Draft<'_> {
             }
             for app in apps {
                 self.push(act, Phase::Check, turn, Action::CheckApp { app });
+            }
+            // Who is first accepts both from here on, or the next one must not be touched.
+            if act == Act::Change && turn != last && self.has_two() && !self.secret.check.is_empty() {
+                self.push(act, Phase::Check, turn, Action::CheckSecret { old_works: true });
             }
         }
         Ok(last)
@@ -185,10 +198,19 @@ impl Draft<'_> {
     fn edit(&self, place: &Place, var: &str, value: Which) -> Result<EnvEdit, RotateError> {
         // The plan was checked when it was read.
         let spot = place.spot().map_err(|_| self.not_done("such a `part`"))?;
-        match spot {
-            Spot::UrlUserinfo | Spot::List { .. } => Err(self.not_done("such a `part`")),
-            spot => Ok(EnvEdit { var: var.to_owned(), spot, value }),
+        let takes_turns = self.strategy == Strategy::Alternate;
+        if place.field.is_some() && !(takes_turns && place.holds_user()) {
+            return Err(self.not_done("such a `field`"));
         }
+        let (spot, field) = match spot {
+            Spot::List { .. } => return Err(self.not_done("such a `part`")),
+            Spot::UrlUserinfo if takes_turns => (Spot::UrlUserinfo, Field::Userinfo),
+            // The user stays who it is.
+            Spot::UrlUserinfo => (Spot::UrlPassword, Field::Value),
+            spot if takes_turns && place.holds_user() => (spot, Field::User),
+            spot => (spot, Field::Value),
+        };
+        Ok(EnvEdit { var: var.to_owned(), spot, value, field })
     }
 
     fn logins(&self) -> Result<Vec<LoginAt>, RotateError> {
@@ -197,14 +219,29 @@ impl Draft<'_> {
         if !matches!(server.kind, Kind::Postgres | Kind::Redis) {
             return Err(self.not_done("a secret of such a server"));
         }
+        let turn = self.takes_turns();
         let at = |node: Option<&String>, url: &str| LoginAt {
             server: server_name.clone(),
             node: node.cloned(),
-            user: self.secret.user.clone().unwrap_or_else(|| server.user_of(url)),
+            user: match &turn {
+                Some(turn) => turn.active.clone(),
+                None => self.secret.user.clone().unwrap_or_else(|| server.user_of(url)),
+            },
+            turn: turn.clone(),
         };
         let nodes = server.nodes.iter().flatten();
         let single = server.url.iter().map(|url| at(None, url));
         Ok(single.chain(nodes.map(|(node, url)| at(Some(node), url))).collect())
+    }
+
+    /// The roles that take turns, as the plan names them: the server says which is in use.
+    fn takes_turns(&self) -> Option<TakesTurns> {
+        let (Some([active, idle]), Some(owner)) = (self.secret.users.as_deref(), &self.secret.owner_role)
+        else {
+            return None;
+        };
+        let [active, idle, owner] = [active, idle, owner].map(String::clone);
+        Some(TakesTurns { active, idle, owner }).filter(|_| self.strategy == Strategy::Alternate)
     }
 
     fn readers_of(&self, path: &Path) -> Vec<String> {
@@ -228,6 +265,10 @@ impl Draft<'_> {
     fn not_done(&self, what: &'static str) -> RotateError {
         RotateError::NotRotated { secret: self.name.to_owned(), what }
     }
+}
+
+fn test(at: &LoginAt, value: Which, accepted: bool) -> Action {
+    Action::TestLogin { at: at.of(value), value, accepted }
 }
 
 fn run(command: &crate::plan::Command) -> Action {

@@ -9,9 +9,11 @@ use reseal_vault::{Vault, VersionSelector};
 
 use super::action::{Action, LoginAt};
 use super::connector::{Standing, StepError, Values};
+use super::party::Party;
 use crate::apps::{Compose, Container};
 use crate::error::RotateError;
 use crate::plan::{Login as PlanLogin, Plan, Server};
+use crate::services::postgres::{Turn, alternate::Pair};
 use crate::services::{self, Account, Admin, Change, Exchange, Login, Note, Proof, Service, ServiceError};
 
 /// The servers of a plan, and the values of the roles that may change others.
@@ -50,8 +52,18 @@ impl<'a> Logins<'a> {
         compose: Option<&Compose>,
     ) -> Result<Vec<Note>, StepError> {
         let Some((at, change)) = changed(action) else { return Ok(Vec::new()) };
-        let account = self.account(at, compose).await?;
-        Ok(account.rehearse(change, &values.old, &OsRandom).await?)
+        Ok(self.party(at, compose).await?.rehearse(change, &values.old).await?)
+    }
+
+    /// Whether a value lets in now.
+    pub(super) async fn lets_in(
+        &self,
+        at: &LoginAt,
+        value: &SecretBytes,
+        compose: Option<&Compose>,
+    ) -> Result<bool, StepError> {
+        let service = self.service(at, compose).await?;
+        Ok(service.login(&at.user, value).await.is_let_in(service.name())?)
     }
 
     pub(super) async fn capture(
@@ -60,7 +72,7 @@ impl<'a> Logins<'a> {
         values: &Values,
         compose: Option<&Compose>,
     ) -> Result<SecretBytes, StepError> {
-        Ok(self.account(at, compose).await?.capture(exchange(values)).await?)
+        Ok(self.party(at, compose).await?.capture(exchange(values)).await?)
     }
 
     pub(super) async fn probe(
@@ -71,8 +83,8 @@ impl<'a> Logins<'a> {
         compose: Option<&Compose>,
     ) -> Result<Standing, StepError> {
         let Some((at, change)) = changed(action) else { return Ok(Standing::Unknown) };
-        let account = self.account(at, compose).await?;
-        Ok(match account.standing(change, exchange(values), kept).await? {
+        let party = self.party(at, compose).await?;
+        Ok(match party.standing(change, exchange(values), kept).await? {
             services::Standing::Done => Standing::Done,
             services::Standing::NotDone => Standing::NotDone,
             services::Standing::DoneInMemory => Standing::Unknown,
@@ -87,11 +99,11 @@ impl<'a> Logins<'a> {
         compose: Option<&Compose>,
     ) -> Result<(), StepError> {
         if let Action::TestLogin { at, value, accepted } = action {
-            let account = self.account(at, compose).await?;
-            return test(account.service(), at, values.get(*value), *accepted).await;
+            let service = self.service(at, compose).await?;
+            return test(&service, at, values.get(*value), *accepted).await;
         }
         let Some((at, change)) = changed(action) else { return Ok(()) };
-        Ok(self.account(at, compose).await?.apply(change, exchange(values), kept).await?)
+        Ok(self.party(at, compose).await?.apply(change, exchange(values), kept).await?)
     }
 
     pub(super) async fn undo(
@@ -101,10 +113,24 @@ impl<'a> Logins<'a> {
         kept: &SecretBytes,
         compose: Option<&Compose>,
     ) -> Result<(), StepError> {
-        Ok(self.account(at, compose).await?.undo(exchange(values), kept).await?)
+        Ok(self.party(at, compose).await?.undo(exchange(values), kept).await?)
     }
 
-    async fn account(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Account, StepError> {
+    async fn party(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Party, StepError> {
+        let service = self.service(at, compose).await?;
+        let admin = self.plan.server(&at.server).and_then(|server| self.admin(at, server));
+        let Some(turn) = &at.turn else { return Ok(Party::One(Account::new(service, &at.user, admin))) };
+        let pair = Pair { active: &turn.active, idle: &turn.idle, owner: &turn.owner };
+        match (service, admin) {
+            (Service::Postgres(node), Some(admin)) => Ok(Party::Turn(Turn::new(node, admin, pair))),
+            (service, _) => Err(StepError::Failed(format!(
+                "`{}` has no `admin` besides the two roles, who prepares them",
+                service.name()
+            ))),
+        }
+    }
+
+    async fn service(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Service, StepError> {
         let gone = || StepError::Failed(format!("server `{}` is not in the plan any more", at.server));
         let server = self.plan.server(&at.server).ok_or_else(gone)?;
         let url = match &at.node {
@@ -113,8 +139,7 @@ impl<'a> Logins<'a> {
         };
         let url = way(server, url.ok_or_else(gone)?, at, compose).await?;
         let name = at.node.as_ref().unwrap_or(&at.server);
-        let service = Service::new(server.kind, name, &url, server.tls.as_ref(), self.plan.directory())?;
-        Ok(Account::new(service, &at.user, self.admin(at, server)))
+        Ok(Service::new(server.kind, name, &url, server.tls.as_ref(), self.plan.directory())?)
     }
 
     /// A role that may change others, unless it is the one that changes.

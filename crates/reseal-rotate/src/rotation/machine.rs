@@ -487,7 +487,7 @@ fn proofs_of_old(steps: &[Step], acts: &[Act]) -> Vec<Action> {
     for step in touched {
         match &step.action {
             Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
-                logins.push(Action::TestLogin { at: at.clone(), value: Which::Old, accepted: true });
+                logins.push(Action::TestLogin { at: at.of(Which::Old), value: Which::Old, accepted: true });
             }
             Action::BringOver { app } => drop(apps.insert(app.clone())),
             _ => {}

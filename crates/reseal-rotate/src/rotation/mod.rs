@@ -19,11 +19,12 @@ mod logins;
 mod machine;
 mod outside;
 mod owed;
+mod party;
 mod proposal;
 mod record;
 mod saved;
 
-pub use action::{Action, EnvEdit, LoginAt, Which};
+pub use action::{Action, EnvEdit, Field, LoginAt, TakesTurns, Which};
 pub use connector::{Connector, Standing, StepError, Values};
 pub use due::{due, interval};
 pub use lock::RotationLock;

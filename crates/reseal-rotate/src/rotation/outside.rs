@@ -13,7 +13,7 @@ use reseal_vault::Vault;
 use super::action::{Action, EnvEdit, LoginAt, Which};
 use super::connector::{Connector, Standing, StepError, Values};
 use super::logins::Logins;
-use super::record::Step;
+use super::record::{Rotation, Step};
 use crate::apps::{App, AppError, Brought, Compose, Expected, FingerprintKey};
 use crate::checks::{Baseline, Check, Checker, Keys, Report, Window};
 use crate::destinations::env_file::{EnvFile, EnvValue};
@@ -108,6 +108,27 @@ impl<'a> Outside<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a value lets in now, where a step is about it.
+    pub(super) async fn lets_in(&mut self, at: &LoginAt, value: &SecretBytes) -> Result<bool, StepError> {
+        let compose = self.way_to(at).await?;
+        self.logins.lets_in(at, value, compose.as_ref()).await
+    }
+
+    /// What the checks of applications saw before anything changed.
+    pub(super) fn baselines(&self) -> &BTreeMap<String, Baseline> {
+        &self.baselines
+    }
+
+    /// Takes what the checks of applications saw before a rotation that goes on where it was left.
+    pub fn remember(&mut self, rotation: &Rotation) {
+        self.baselines.clone_from(rotation.baselines());
+    }
+
+    /// Lets the checks of applications look anew at what is usual.
+    pub(super) fn forget_baselines(&mut self) {
+        self.baselines.clear();
     }
 
     /// What the rehearsals found that people should know before.
@@ -297,10 +318,12 @@ impl<'a> Outside<'a> {
             let env = EnvFile::new(file, readers)?;
             let now = env.read()?;
             for edit in edits.iter().filter(|edit| edit.spot == Spot::Whole) {
-                let before = (edit.value == Which::New).then_some(&values.old);
-                for value in [Some(values.get(edit.value)), before].into_iter().flatten() {
-                    if env.reads(&now, &EnvValue { var: &edit.var, spot: &edit.spot, value })? {
-                        expected.push(Expected { variable: edit.var.clone(), value: value.clone() });
+                let before = (edit.value == Which::New).then_some(Which::Old);
+                for which in [Some(edit.value), before].into_iter().flatten() {
+                    let value = values.field(which, edit.field);
+                    let wanted = EnvValue { var: &edit.var, spot: &edit.spot, value: value.clone() };
+                    if env.reads(&now, &wanted)? {
+                        expected.push(Expected { variable: edit.var.clone(), value });
                         break;
                     }
                 }
@@ -410,17 +433,18 @@ impl Connector for Outside<'_> {
 }
 
 /// The values that edits put into a file.
-fn all<'v>(edits: &'v [EnvEdit], values: &'v Values) -> Vec<EnvValue<'v>> {
-    edits
-        .iter()
-        .map(|edit| EnvValue { var: &edit.var, spot: &edit.spot, value: values.get(edit.value) })
-        .collect()
+fn all<'v>(edits: &'v [EnvEdit], values: &Values) -> Vec<EnvValue<'v>> {
+    edits.iter().map(|edit| put(edit, edit.value, values)).collect()
 }
 
 /// What the file has to hold before: the old value wherever the new one goes.
-fn current<'v>(edits: &'v [EnvEdit], values: &'v Values) -> Vec<EnvValue<'v>> {
+fn current<'v>(edits: &'v [EnvEdit], values: &Values) -> Vec<EnvValue<'v>> {
     let new = edits.iter().filter(|edit| edit.value == Which::New);
-    new.map(|edit| EnvValue { var: &edit.var, spot: &edit.spot, value: &values.old }).collect()
+    new.map(|edit| put(edit, Which::Old, values)).collect()
+}
+
+fn put<'v>(edit: &'v EnvEdit, which: Which, values: &Values) -> EnvValue<'v> {
+    EnvValue { var: &edit.var, spot: &edit.spot, value: values.field(which, edit.field) }
 }
 
 fn checks(plan: &[plan::Check]) -> Result<Vec<Check>, StepError> {

@@ -1,5 +1,6 @@
 //! A rotation before it begins: what it would do, rehearsed, and then frozen together with the new value.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use futures_util::future::LocalBoxFuture;
@@ -10,10 +11,11 @@ use reseal_vault::{
     VersionSelector, generate,
 };
 
-use super::connector::Values;
+use super::action::{Action, Which};
+use super::connector::{StepError, Values};
 use super::freeze;
 use super::outside::Outside;
-use super::record::{Rotation, Start, Step, latest};
+use super::record::{Act, Rotation, Start, Step, latest, turn};
 use crate::error::RotateError;
 use crate::plan::{Generate, Plan, Secret, Strategy};
 
@@ -90,6 +92,7 @@ impl Proposal {
             },
         };
         check_value(name, &settings, &old.value, &new)?;
+        let values = Values::new(old.value, new).of_turn(turn(&steps));
         Ok(Self {
             start: Start {
                 secret: secret.to_string(),
@@ -99,6 +102,7 @@ impl Proposal {
                 overlap: freeze::overlap(&settings, &steps),
                 plan_digest: digest(plan)?,
                 steps,
+                baselines: BTreeMap::new(),
             },
             kind: old.kind,
             secret,
@@ -106,7 +110,7 @@ impl Proposal {
             pending,
             is_drawn,
             number: last.as_ref().map_or(0, |last| last.number) + 1,
-            values: Values::new(old.value, new),
+            values,
             superseded: last,
         })
     }
@@ -117,19 +121,42 @@ impl Proposal {
     ///
     /// [`RotateError::Rehearsal`] with the first step that something stands in the way of.
     pub fn rehearse<'a>(
-        &'a self,
+        &'a mut self,
         outside: &'a mut Outside<'_>,
     ) -> LocalBoxFuture<'a, Result<(), RotateError>> {
         Box::pin(async move {
+            self.find_turn(outside).await?;
             for step in &self.start.steps {
-                outside.rehearse(&step.action, &self.values).await.map_err(|why| RotateError::Rehearsal {
-                    secret: self.start.name.clone(),
-                    step: step.action.to_string(),
-                    why: why.to_string(),
-                })?;
+                let rehearsed = outside.rehearse(&step.action, &self.values).await;
+                rehearsed.map_err(|why| not_rehearsed(&self.start.name, &step.action, why))?;
             }
+            self.start.baselines.clone_from(outside.baselines());
             Ok(())
         })
+    }
+
+    /// Which of two roles that take turns is in use, only the server knows: the one that the current value lets in.
+    async fn find_turn(&mut self, outside: &mut Outside<'_>) -> Result<(), RotateError> {
+        let found = self.start.steps.iter().find(|step| matches!(step.action, Action::AddLogin(_)));
+        let Some((action, at)) = found.and_then(|step| Some((&step.action, step.action.login()?))) else {
+            return Ok(());
+        };
+        if at.turn.is_none() {
+            return Ok(());
+        }
+        for (which, swaps) in [(Which::Old, false), (Which::New, true)] {
+            let lets_in = outside.lets_in(&at.of(which), &self.values.old).await;
+            if !lets_in.map_err(|why| not_rehearsed(&self.start.name, action, why))? {
+                continue;
+            }
+            if swaps {
+                self.start.steps.iter_mut().for_each(|step| step.action.swap_turn());
+                self.values = self.values.clone().of_turn(turn(&self.start.steps));
+            }
+            return Ok(());
+        }
+        // Neither: the rehearsal of the step says so.
+        Ok(())
     }
 
     /// The steps that it would take.
@@ -225,7 +252,27 @@ impl Rotation {
         let secret: SecretName = self.secret.parse()?;
         let old = vault.get(&secret, VersionSelector::Number(self.from))?.value;
         let new = vault.get(&secret, VersionSelector::Number(self.to))?.value;
-        Ok(Values::new(old, new))
+        Ok(Values::new(old, new).of_turn(turn(&self.steps)))
+    }
+
+    /// Shows that the end of the old value would work, and changes nothing outside. What the checks of applications
+    /// see now is what they are held to afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Rehearsal`] with the first step that something stands in the way of.
+    pub async fn rehearse_end(
+        &mut self,
+        outside: &mut Outside<'_>,
+        values: &Values,
+    ) -> Result<(), RotateError> {
+        outside.forget_baselines();
+        for step in self.steps.iter().filter(|step| step.act == Act::Retire) {
+            let rehearsed = outside.rehearse(&step.action, values).await;
+            rehearsed.map_err(|why| not_rehearsed(&self.name, &step.action, why))?;
+        }
+        self.set_baselines(outside.baselines());
+        Ok(())
     }
 
     /// Whether the plan file is another than the one that this was frozen from.
@@ -236,6 +283,10 @@ impl Rotation {
     pub fn plan_changed(&self, plan: &Plan) -> Result<bool, RotateError> {
         Ok(digest(plan)? != self.plan_digest)
     }
+}
+
+fn not_rehearsed(secret: &str, action: &Action, why: StepError) -> RotateError {
+    RotateError::Rehearsal { secret: secret.to_owned(), step: action.to_string(), why: why.to_string() }
 }
 
 fn digest(plan: &Plan) -> Result<String, RotateError> {

@@ -1,5 +1,6 @@
 //! What the vault remembers of a rotation: the frozen steps, and how far each of them came.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -10,7 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::action::Action;
+use super::action::{Action, TakesTurns};
+use crate::checks::Baseline;
 use crate::error::RotateError;
 use crate::plan::Strategy;
 
@@ -159,6 +161,11 @@ impl<'de> Deserialize<'de> for Kept {
     }
 }
 
+/// The two roles that take turns, where the steps are about such.
+pub(super) fn turn(steps: &[Step]) -> Option<&TakesTurns> {
+    steps.iter().filter_map(|step| step.action.login()).find_map(|at| at.turn.as_ref())
+}
+
 /// Where a rotation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -234,6 +241,9 @@ pub struct Rotation {
     pub plan_digest: String,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What the checks of applications saw before anything changed, by application.
+    #[serde(default)]
+    baselines: BTreeMap<String, Baseline>,
     /// Counts the changes of this record: whoever writes must have read the last one.
     epoch: u64,
 }
@@ -248,12 +258,13 @@ pub(super) struct Start {
     pub(super) overlap: u64,
     pub(super) plan_digest: String,
     pub(super) steps: Vec<Step>,
+    pub(super) baselines: BTreeMap<String, Baseline>,
 }
 
 impl Rotation {
     /// A rotation that begins now.
     pub(super) fn begin(start: Start, number: u64, (from, to): (u64, u64), now: Timestamp) -> Self {
-        let Start { secret, name, strategy, reason, overlap, plan_digest, steps } = start;
+        let Start { secret, name, strategy, reason, overlap, plan_digest, steps, baselines } = start;
         Self {
             number,
             secret,
@@ -271,6 +282,7 @@ impl Rotation {
             overlap,
             plan_digest,
             steps,
+            baselines,
             epoch: 0,
         }
     }
@@ -296,6 +308,15 @@ impl Rotation {
     /// Whether it ends with a step that ends the old value.
     pub(super) fn retires(&self) -> bool {
         self.steps.iter().any(|step| step.act == Act::Retire)
+    }
+
+    /// What the checks of applications saw before anything changed.
+    pub(super) fn baselines(&self) -> &BTreeMap<String, Baseline> {
+        &self.baselines
+    }
+
+    pub(super) fn set_baselines(&mut self, baselines: &BTreeMap<String, Baseline>) {
+        self.baselines.clone_from(baselines);
     }
 
     /// Forgets what stood in files and services before: nothing is taken back any more.

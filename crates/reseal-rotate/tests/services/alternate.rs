@@ -3,7 +3,7 @@
 use reseal_crypto::OsRandom;
 use reseal_rotate::services::postgres::alternate::{self, Pair};
 use reseal_rotate::services::postgres::{Session, Turn, Verifier};
-use reseal_rotate::services::{Admin, Change, Exchange, Login, Proof, ServiceError, Standing};
+use reseal_rotate::services::{Access, Admin, Change, Exchange, Login, Proof, ServiceError, Standing};
 
 use super::postgres::{OLD, Scene};
 use crate::{logins, prove, value};
@@ -94,6 +94,22 @@ async fn a_turn_is_taken_back() {
 }
 
 #[tokio::test]
+async fn what_a_role_owns_by_now_stays_when_its_turn_is_taken_back() {
+    let (scene, session) = scene().await;
+    let verifier = Verifier::of(&value("second"));
+    alternate::prepare(&session, PAIR, &verifier).await.unwrap();
+    let _used = scene.open(PAIR.idle, "second").await;
+    scene.sql("CREATE SCHEMA own AUTHORIZATION app_b").await;
+    for _ in 0..2 {
+        alternate::undo(&session, PAIR.idle, None, &verifier).await.unwrap();
+        assert_eq!(session.sessions(PAIR.idle).await.unwrap(), 0);
+        assert_eq!(logins(&scene.service, PAIR.idle, &["second"]).await, [Login::Refused]);
+        let owner = "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'own'";
+        assert_eq!(scene.text(owner).await.as_deref(), Some("app_b"));
+    }
+}
+
+#[tokio::test]
 async fn roles_that_are_not_alike_do_not_alternate() {
     let (scene, session) = scene().await;
     let refusal = async |change: &str, back: &str| {
@@ -113,13 +129,37 @@ async fn roles_that_are_not_alike_do_not_alternate() {
     assert!(told.contains("1 objects"), "{told}");
     let grant = "CREATE TABLE granted (n int); GRANT SELECT ON granted TO app";
     assert!(refusal(grant, "DROP TABLE granted").await.contains("1 objects"));
+    scene.sql("CREATE ROLE app_b LOGIN PASSWORD 'its own'; CREATE ROLE others").await;
+    let told = refusal("ALTER ROLE app_b CREATEROLE", "ALTER ROLE app_b NOCREATEROLE").await;
+    assert!(told.contains("the idle role has attributes"), "{told}");
+    let told = refusal("GRANT others TO app_b", "REVOKE others FROM app_b").await;
+    assert!(told.contains("REVOKE \"others\" FROM \"app_b\""), "{told}");
+    let used = scene.open("app_b", "its own").await;
+    let refused = alternate::check(&session, PAIR).await.unwrap_err();
+    assert!(refused.to_string().contains("1 open sessions: somebody uses it"), "{refused}");
+    drop(used);
+    scene.sql("DROP ROLE app_b").await;
+    // Who may change passwords may not do for making members.
+    scene
+        .sql("CREATE ROLE helper LOGIN CREATEROLE PASSWORD 'helps'; GRANT app TO helper WITH ADMIN OPTION")
+        .await;
+    let helper = value("helps");
+    let helper = scene.node.session(Access::Value { user: "helper", value: &helper }).await.unwrap();
+    let refused = alternate::check(&helper, PAIR).await;
+    let is_old = scene.text("SELECT (current_setting('server_version_num')::int < 160000)::text").await;
+    if is_old.as_deref() == Some("false") {
+        let refused = refused.unwrap_err();
+        assert!(refused.to_string().contains("ADMIN option on `app_owner`"), "{refused}");
+    }
+    scene.sql("GRANT app_owner TO helper WITH ADMIN OPTION").await;
+    alternate::check(&helper, PAIR).await.unwrap();
     let no_owner = Pair { owner: "nobody", ..PAIR };
     assert!(matches!(alternate::check(&session, no_owner).await, Err(ServiceError::NoUser { .. })));
 }
 
 #[tokio::test]
 async fn a_turn_as_a_rotation_takes_it() {
-    let (scene, _session) = scene().await;
+    let (scene, session) = scene().await;
     let admin = Admin { user: "postgres".into(), value: Some(value(scene.server.password())) };
     let turn = Turn::new(scene.node.clone(), admin, PAIR);
     let (old, new) = (value(OLD), value("second"));
@@ -142,9 +182,13 @@ async fn a_turn_as_a_rotation_takes_it() {
         assert_eq!(turn.standing(Change::Add, values).await, Ok(Standing::Done));
         assert_eq!(turn.standing(Change::Remove, values).await, Ok(Standing::NotDone));
     }
+    let lingers = scene.open("app", OLD).await;
+    session.retire("app").await.unwrap();
+    assert_eq!(turn.standing(Change::Remove, values).await, Ok(Standing::NotDone), "somebody is still in");
     for _ in 0..2 {
         turn.apply(Change::Remove, &kept).await.unwrap();
         assert_eq!(turn.standing(Change::Remove, values).await, Ok(Standing::Done));
+        assert!(lingers.simple_query("SELECT 1").await.is_err());
     }
     assert_eq!(prove(&scene.service, turn.idle(), "second").await, Proof::Holds);
     for _ in 0..2 {

@@ -22,7 +22,7 @@ const LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-const ACTIVE: &str =
+const ATTRIBUTES: &str =
     "SELECT rolconnlimit, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
     FROM pg_catalog.pg_roles WHERE rolname = $1";
 
@@ -66,10 +66,11 @@ pub async fn check(session: &Session, pair: Pair<'_>) -> Result<(), ServiceError
     };
     session.may_set(pair.active).await?;
     session.state(pair.owner).await?.ok_or_else(|| session.no_user(pair.owner))?;
-    let row = session.first("look at the role", ACTIVE, &[pair.active]).await?;
-    let row = row.ok_or_else(|| session.no_user(pair.active))?;
-    if session.column(&row, 1)? {
-        return Err(not_alike("the active role has attributes such as SUPERUSER or CREATEDB".into()));
+    for (role, which) in [(pair.active, "active"), (pair.idle, "idle")] {
+        let row = session.first("look at the role", ATTRIBUTES, &[role]).await?;
+        if row.map_or(Ok(false), |row| session.column(&row, 1))? {
+            return Err(not_alike(format!("the {which} role has attributes such as SUPERUSER or CREATEDB")));
+        }
     }
     let memberships = session.rows("look at the role", MEMBERSHIPS, &[pair.active]).await?;
     let groups: Vec<String> =
@@ -80,6 +81,10 @@ pub async fn check(session: &Session, pair: Pair<'_>) -> Result<(), ServiceError
             "the active role is no member of the owner; GRANT {owner} TO {active}"
         )));
     }
+    for group in &groups {
+        session.may_grant(group).await?;
+    }
+    check_idle(session, pair, &groups).await?.map_or(Ok(()), |reason| Err(not_alike(reason)))?;
     let settings = settings(session, pair.active).await?;
     if !settings.iter().any(|set| set.database.is_none() && set.name == "role" && set.value == pair.owner) {
         let remedy = format!("ALTER ROLE {active} SET role TO {owner}");
@@ -95,6 +100,30 @@ pub async fn check(session: &Session, pair: Pair<'_>) -> Result<(), ServiceError
     Ok(())
 }
 
+/// What stands against giving the idle role another password, where it is there already.
+async fn check_idle(
+    session: &Session,
+    pair: Pair<'_>,
+    groups: &[String],
+) -> Result<Option<String>, ServiceError> {
+    if session.state(pair.idle).await?.is_none() {
+        return Ok(None);
+    }
+    session.may_set(pair.idle).await?;
+    let sessions = session.sessions(pair.idle).await?;
+    if sessions > 0 {
+        return Ok(Some(format!("it has {sessions} open sessions: somebody uses it")));
+    }
+    for row in session.rows("look at the role", MEMBERSHIPS, &[pair.idle]).await? {
+        let group: String = session.column(&row, 0)?;
+        if !groups.contains(&group) {
+            let remedy = format!("REVOKE {} FROM {}", quoted(&group), quoted(pair.idle));
+            return Ok(Some(format!("it is a member of `{group}`, and the active role is not; {remedy}")));
+        }
+    }
+    Ok(None)
+}
+
 /// Makes the idle role one that can take the place of the active one, with the new password. May be repeated.
 ///
 /// What was there before is [`Session::state`]'s answer: `None` where this creates the role.
@@ -104,11 +133,12 @@ pub async fn check(session: &Session, pair: Pair<'_>) -> Result<(), ServiceError
 /// As [`Session::set`].
 pub async fn prepare(session: &Session, pair: Pair<'_>, verifier: &Verifier) -> Result<(), ServiceError> {
     let idle = quoted(pair.idle);
-    let row = session.first("look at the role", ACTIVE, &[pair.active]).await?;
+    let row = session.first("look at the role", ATTRIBUTES, &[pair.active]).await?;
     let row = row.ok_or_else(|| session.no_user(pair.active))?;
     let limit: i32 = session.column(&row, 0)?;
     let mut statements = Vec::new();
-    if session.state(pair.idle).await?.is_none() {
+    let before = session.state(pair.idle).await?;
+    if before.is_none() {
         statements.push(format!("CREATE ROLE {idle}"));
     }
     statements.push(format!("ALTER ROLE {idle} RESET ALL"));
@@ -125,15 +155,21 @@ pub async fn prepare(session: &Session, pair: Pair<'_>, verifier: &Verifier) -> 
     }
     // Last: until here the role lets nobody in.
     let password = verifier.literal();
-    statements.push(format!("ALTER ROLE {idle} LOGIN CONNECTION LIMIT {limit} PASSWORD {password}"));
+    let until = if before.is_some_and(|before| before.valid_until.is_some()) {
+        " VALID UNTIL 'infinity'"
+    } else {
+        ""
+    };
+    statements.push(format!("ALTER ROLE {idle} LOGIN CONNECTION LIMIT {limit}{until} PASSWORD {password}"));
     session.change("prepare the role", pair.idle, Some(verifier), &statements).await
 }
 
-/// Takes [`prepare`] back: the role goes if it was not there before, and is as it was otherwise.
+/// Takes [`prepare`] back: the role goes if it was not there before, and lets in whom it let in otherwise. One that owns
+/// objects by now stays and lets nobody in.
 ///
 /// # Errors
 ///
-/// As [`Session::set`]; a role that owns objects by now does not go.
+/// As [`Session::set`].
 pub async fn undo(
     session: &Session,
     idle: &str,
@@ -144,9 +180,9 @@ pub async fn undo(
         Some(before) => session.restore(idle, before, verifier).await,
         None if session.state(idle).await?.is_none() => Ok(()),
         None => {
+            session.retire(idle).await?;
             session.end_sessions(idle).await?;
-            let statement = format!("DROP ROLE {}", quoted(idle));
-            session.change("drop the role", idle, None, &[statement]).await
+            session.drop_role(idle).await
         }
     }
 }

@@ -161,6 +161,24 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a role can be made a member of `group` here, without trying it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoUser`], [`ServiceError::Rights`].
+    pub async fn may_grant(&self, group: &str) -> Result<(), ServiceError> {
+        let statement = "SELECT rolsuper, pg_has_role(session_user, oid, 'MEMBER WITH ADMIN OPTION')
+            FROM pg_catalog.pg_roles WHERE rolname = $1";
+        let found = self.first("look at the role", statement, &[group]).await?;
+        let row = found.ok_or_else(|| self.no_user(group))?;
+        let (is_super, has_admin): (bool, bool) = (self.column(&row, 0)?, self.column(&row, 1)?);
+        let by_attribute = self.version < 160_000 && self.creates_roles && !is_super;
+        if self.is_superuser || has_admin || by_attribute {
+            return Ok(());
+        }
+        Err(self.rights(format!("`{}` lacks the ADMIN option on `{group}`, to grant it", self.user)))
+    }
+
     /// Sets the password of a role. Setting the same verifier again changes nothing.
     ///
     /// # Errors
@@ -199,6 +217,24 @@ impl Session {
             Stored::Hidden => statement.push_str(&format!(" PASSWORD {}", verifier.literal())),
         }
         self.change("bring the role back", role, Some(verifier), &[statement]).await
+    }
+
+    /// Drops a role, or lets nobody in with it where it owns objects by now: those stay. Its sessions must have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::set`].
+    pub async fn drop_role(&self, role: &str) -> Result<(), ServiceError> {
+        let statement = "SELECT EXISTS (SELECT FROM pg_catalog.pg_shdepend
+            WHERE refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+              AND refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+              AND classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass)";
+        let row = self.one("look at the role's objects", statement, &[role]).await?;
+        if self.column(&row, 0)? {
+            return self.retire(role).await;
+        }
+        let statement = format!("DROP ROLE {}", quoted(role));
+        self.change("drop the role", role, None, &[statement]).await
     }
 
     /// Lets a role log in no more and forgets its password; its open sessions stay.

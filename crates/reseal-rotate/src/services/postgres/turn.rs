@@ -66,18 +66,19 @@ impl Turn {
     }
 
     /// How far a change is, by logins on new connections: [`Change::Add`] lets both roles in, [`Change::Remove`] only the
-    /// idle one.
+    /// idle one, and the other has no session left.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Unreachable`]: then nothing is known.
     pub async fn standing(&self, change: Change, values: Exchange<'_>) -> Result<Standing, ServiceError> {
         let is_made = self.lets_in(&self.active, values.old).await? == (change == Change::Add)
-            && self.lets_in(&self.idle, values.new).await?;
+            && self.lets_in(&self.idle, values.new).await?
+            && (change == Change::Add || self.session().await?.sessions(&self.active).await? == 0);
         Ok(if is_made { Standing::Done } else { Standing::NotDone })
     }
 
-    /// Makes a change. A second time changes nothing.
+    /// Makes a change. A second time changes nothing. The end of the old value ends what it opened.
     ///
     /// # Errors
     ///
@@ -90,6 +91,7 @@ impl Turn {
         }
         if change != Change::Add {
             session.retire(&self.active).await?;
+            session.end_sessions(&self.active).await?;
         }
         Ok(())
     }
@@ -105,15 +107,6 @@ impl Turn {
         let kept: Kept = kept::unpack(self.node.name(), kept)?;
         session.restore(&self.active, &kept.active, &kept.old).await?;
         alternate::undo(&session, &self.idle, kept.idle.as_ref(), &kept.new).await
-    }
-
-    /// Ends what the active role has open; returns how much that was.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError`] if the server does not.
-    pub async fn end_sessions(&self) -> Result<u64, ServiceError> {
-        self.session().await?.end_sessions(&self.active).await
     }
 
     async fn lets_in(&self, role: &str, value: &SecretBytes) -> Result<bool, ServiceError> {

@@ -180,6 +180,7 @@ impl Work<'_> {
                     continue;
                 }
             };
+            outside.remember(&rotation);
             match self.drive(&mut vault, &mut outside, rotation, order).await {
                 Ok((rotation, ended)) => self.tell(&rotation, &ended, order, &mut ends),
                 Err(error) => ends.failed(&name, &self.failed(&name, error)),
@@ -192,7 +193,7 @@ impl Work<'_> {
         &self,
         vault: &mut Vault,
         outside: &mut Outside<'_>,
-        rotation: Rotation,
+        mut rotation: Rotation,
         order: Order,
     ) -> Result<(Rotation, Ended), RotateError> {
         if rotation.plan_changed(self.plan)? {
@@ -202,6 +203,9 @@ impl Work<'_> {
             ));
         }
         let values = rotation.values(vault)?;
+        if order == Order::Retire && rotation.state == State::Overlap {
+            rotation.rehearse_end(outside, &values).await?;
+        }
         let (ui, name) = (self.app.ui, rotation.name.clone());
         let mut watch = |step: &Step, told: Told<'_>| match told {
             Told::Begun => {}

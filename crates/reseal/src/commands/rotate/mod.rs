@@ -79,7 +79,7 @@ impl<'a> Work<'a> {
         name: &str,
         new: NewValue,
     ) -> Result<(Proposal, Outside<'a>), RotateError> {
-        let proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom)?;
+        let mut proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom)?;
         let mut outside = self.outside(vault, name, proposal.steps())?;
         proposal.rehearse(&mut outside).await?;
         outside.notes().iter().for_each(|note| self.app.ui.note(format!("{name}: {note}")));

@@ -1,0 +1,66 @@
+//! Whose value changes at a server: one user's, or that of two roles which take turns.
+
+use reseal_crypto::SecretBytes;
+use reseal_crypto::random::OsRandom;
+
+use crate::services::postgres::Turn;
+use crate::services::{Account, Change, Exchange, Note, ServiceError, Standing};
+
+/// Whoever a value lets in, with one set of ways to look, do and take back.
+#[derive(Debug)]
+pub(super) enum Party {
+    One(Account),
+    Turn(Turn),
+}
+
+impl Party {
+    /// Shows that a change is possible; changes nothing.
+    pub(super) async fn rehearse(
+        &self,
+        change: Change,
+        old: &SecretBytes,
+    ) -> Result<Vec<Note>, ServiceError> {
+        match self {
+            Self::One(account) => account.rehearse(change, old, &OsRandom).await,
+            Self::Turn(turn) => turn.rehearse(old, &OsRandom).await,
+        }
+    }
+
+    pub(super) async fn capture(&self, values: Exchange<'_>) -> Result<SecretBytes, ServiceError> {
+        match self {
+            Self::One(account) => account.capture(values).await,
+            Self::Turn(turn) => turn.capture(values).await,
+        }
+    }
+
+    pub(super) async fn standing(
+        &self,
+        change: Change,
+        values: Exchange<'_>,
+        kept: &SecretBytes,
+    ) -> Result<Standing, ServiceError> {
+        match self {
+            Self::One(account) => account.standing(change, values, kept).await,
+            Self::Turn(turn) => turn.standing(change, values).await,
+        }
+    }
+
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        values: Exchange<'_>,
+        kept: &SecretBytes,
+    ) -> Result<(), ServiceError> {
+        match self {
+            Self::One(account) => account.apply(change, values, kept).await,
+            Self::Turn(turn) => turn.apply(change, kept).await,
+        }
+    }
+
+    pub(super) async fn undo(&self, values: Exchange<'_>, kept: &SecretBytes) -> Result<(), ServiceError> {
+        match self {
+            Self::One(account) => account.undo(values, kept).await,
+            Self::Turn(turn) => turn.undo(kept).await,
+        }
+    }
+}
