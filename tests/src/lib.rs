@@ -2,6 +2,7 @@
 //! what was written, and programs in other languages.
 
 pub mod command;
+pub mod crm;
 pub mod env_readers;
 pub mod erring;
 pub mod hanna;

@@ -179,6 +179,12 @@ impl fmt::Debug for KeyCells {
     }
 }
 
+/// A UUID in its usual form.
+fn uuid(bytes: &[u8; 16]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
 /// A place in a table, in the store's own order: block and item for Postgres, rowid for SQLite.
 ///
 /// Ordered bytewise, also by the database that keeps it.
@@ -225,6 +231,16 @@ impl Batch {
             false => self.row_key(row),
         };
         key.as_bytes().to_vec()
+    }
+
+    /// The key of a row for people; `…` for what is neither a number nor an id.
+    pub(crate) fn row_name<'n>(&self, row: usize, names: impl Iterator<Item = &'n str>) -> String {
+        let field = |(name, column): (&str, &KeyCells)| match column {
+            KeyCells::Integer(cells) => format!("{name} = {}", cells[row]),
+            KeyCells::Uuid(cells) => format!("{name} = {}", uuid(&cells[row])),
+            KeyCells::Text(_) | KeyCells::Bytes(_) => format!("{name} = …"),
+        };
+        names.zip(&self.keys).map(field).collect::<Vec<_>>().join(", ")
     }
 
     /// The first key column with text that is not UTF-8, which no value can be bound to.

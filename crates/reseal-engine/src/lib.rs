@@ -39,5 +39,5 @@ pub use plan::{
     Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName, TableShape,
 };
 pub use survey::{Survey, TableFacts};
-pub use transform::{Census, ColumnCensus};
+pub use transform::{Census, ColumnCensus, ValueAt};
 pub use verified::{ByReason, Lease, Reason, VerifiedBatch};

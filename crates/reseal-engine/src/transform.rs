@@ -61,6 +61,17 @@ pub struct Census {
     pub columns: Vec<ColumnCensus>,
     /// Digest of the plaintexts that open under the new key.
     pub digest: Digest,
+    /// One of the values under the old key, if there are any: where to look for whoever wrote it.
+    pub old_at: Option<ValueAt>,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueAt {
+    /// The column, by its place in the plan.
+    pub column: usize,
+    /// The row key, as far as it is made of numbers and ids; a text may be what the table is to keep to itself.
+    pub row: String,
 }
 
 /// What the values of one column are.
@@ -119,6 +130,7 @@ impl Census {
     pub fn plus(mut self, other: &Self) -> Self {
         self.rows += other.rows;
         self.digest = self.digest.plus(other.digest);
+        self.old_at = self.old_at.or_else(|| other.old_at.clone());
         for (total, part) in self.columns.iter_mut().zip(&other.columns) {
             total.null += part.null;
             total.old += part.old;
@@ -146,13 +158,18 @@ fn census_of_chunk(job: &Job, chunk: &Chunk<'_>, look: Look) -> Census {
     census.rows = (chunk.end - chunk.start) as u64;
     let columns: Vec<ColumnVerdicts> =
         (0..job.codecs.len()).map(|column| classify_column(job, chunk, column, look)).collect();
-    for (counts, column) in census.columns.iter_mut().zip(&columns) {
-        for verdict in &column.verdicts {
+    for (column, (counts, found)) in census.columns.iter_mut().zip(&columns).enumerate() {
+        for (row, verdict) in chunk.rows().zip(&found.verdicts) {
             match verdict {
                 Verdict::Null => counts.null += 1,
                 Verdict::New => counts.new += 1,
                 Verdict::Old => counts.old += 1,
                 Verdict::Bad(reason) => counts.left.add(*reason, 1),
+            }
+            let is_old = matches!(verdict, Verdict::Old | Verdict::Bad(Reason::WriteSuppressed));
+            if is_old && census.old_at.is_none() {
+                let row = chunk.batch.row_name(row, job.plan.key.iter().map(|key| key.name.as_str()));
+                census.old_at = Some(ValueAt { column, row });
             }
         }
     }

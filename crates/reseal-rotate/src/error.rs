@@ -124,6 +124,22 @@ pub enum RotateError {
         /// Its version.
         version: u64,
     },
+    /// Values are under the old key.
+    #[error("{count} values are under the old key, one of them in {at}")]
+    OldValues {
+        /// How many.
+        count: u64,
+        /// The columns and the row of one of them.
+        at: String,
+    },
+    /// The run is part of a rotation.
+    #[error("the key of columns `{columns}` is being rotated")]
+    Rotated {
+        /// The columns.
+        columns: String,
+        /// The secret, by its name in the plan.
+        secret: String,
+    },
     /// There is no run to do this with.
     #[error("columns `{columns}` have no {what}")]
     NoRun {
@@ -323,6 +339,7 @@ impl RotateError {
             | Self::NoSecondCopy { .. }
             | Self::NotDone { .. }
             | Self::ColumnId { .. }
+            | Self::Rotated { .. }
             | Self::Keys(_) => ErrorKind::Refused,
             Self::Unfinished { .. }
             | Self::Overtaken { .. }
@@ -331,7 +348,7 @@ impl RotateError {
             Self::UnknownSecret { .. } | Self::NoCurrentValue { .. } | Self::NoRotation { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Open { is_parked: true, .. } => ErrorKind::NeedsAttention,
+            Self::Open { is_parked: true, .. } | Self::OldValues { .. } => ErrorKind::NeedsAttention,
             Self::NoValue { .. }
             | Self::BadValue { .. }
             | Self::NotRotated { .. }
@@ -371,7 +388,7 @@ impl RotateError {
                 "drop it with `reseal discard {secret}`, then make one with `reseal generate {secret} --kind {kind} --pending`"
             ),
             Self::NoSecondCopy { .. } => {
-                "make a backup on another disk with `reseal backup create FILE`, or waive it with --no-backup REASON"
+                "make a backup on another disk with `reseal backup create FILE`, or let `reseal rotate` make it with --backup FILE, or waive it with --no-backup REASON"
                     .into()
             }
             Self::UnknownSecret { known, .. } if known.is_empty() => {
@@ -389,6 +406,13 @@ impl RotateError {
             Self::Open { secret, next, .. } => {
                 format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
             }
+            Self::OldValues { .. } => {
+                "whoever wrote them has to be brought over; then `reseal reencrypt resume COLUMNS` puts them under the new key"
+                    .into()
+            }
+            Self::Rotated { secret, .. } => format!(
+                "`reseal rotate resume {secret}` goes on with it, `reseal rotate rollback {secret}` takes it back"
+            ),
             Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
             Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),
             Self::OtherRun { known_as: Some(columns), .. } | Self::KnownRun { columns, .. } => {

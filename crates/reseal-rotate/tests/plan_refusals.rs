@@ -93,6 +93,56 @@ fn a_reload_needs_a_check_that_sees_the_value() {
     Plan::parse(Path::new("reseal.toml"), &PLAN.replacen("systemd = \"web\"", &seen, 1)).unwrap();
 }
 
+const COLUMNS: &str = r#"schema = 1
+[servers.db]
+kind = "postgres"
+url = "postgresql://crm@localhost/crm"
+[apps.web]
+systemd = "web"
+[apps.worker]
+systemd = "worker"
+[files.".env"]
+readers = ["shell"]
+used_by = ["web", "worker"]
+[columns.a]
+server = "db"
+table = "a"
+columns = ["value"]
+key = "key"
+from = { format = "pgcrypto" }
+online = true
+[columns.b]
+server = "db"
+table = "b"
+columns = ["value"]
+key = "key"
+from = { format = "pgcrypto" }
+online = true
+[secrets.key]
+strategy = "columns"
+write = [{ file = ".env", var = "KEY" }, { file = ".env", var = "NEXT", holds = "pending" }, { file = ".env", var = "OLD", holds = "previous" }]
+"#;
+
+#[test]
+fn applications_that_could_not_read_everything_are_refused() {
+    let parse = |text: &str| Plan::parse(Path::new("reseal.toml"), text);
+    parse(COLUMNS).unwrap();
+    let refused = |text: &str, instead: &str| {
+        assert!(COLUMNS.contains(text), "the plan has no `{text}`");
+        parse(&COLUMNS.replacen(text, instead, 1)).unwrap_err().to_string()
+    };
+    let error = refused("online = true", "online = false");
+    assert!(error.contains("`b`, which is online, and of `a`, which is not"), "{error}");
+    let error = refused(", { file = \".env\", var = \"OLD\", holds = \"previous\" }", "");
+    assert!(error.contains("no place for the key that `a` is under"), "{error}");
+    let next = ", { file = \".env\", var = \"NEXT\", holds = \"pending\" }";
+    let error = refused(next, "");
+    assert!(error.contains("read by several applications"), "{error}");
+    parse(&COLUMNS.replacen(next, "", 1).replace("[\"web\", \"worker\"]", "[\"web\"]")).unwrap();
+    let offline = COLUMNS.replace("online = true", "online = false");
+    assert!(parse(&offline).unwrap_err().to_string().contains("which only an overlap ends"));
+}
+
 #[test]
 fn what_a_rotation_could_not_do_is_refused_early() {
     let (error, remedy) = refused("strategy = \"in-place\"", "strategy = \"overlap\"");

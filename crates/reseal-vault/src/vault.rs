@@ -353,6 +353,11 @@ impl Vault {
         self.view()?.check_anchor(anchor)
     }
 
+    /// The system user that acts, as the audit log has it.
+    pub fn operator(&self) -> &str {
+        &self.options.operator.user
+    }
+
     /// Says why the following is done, for the audit log.
     pub fn set_reason(&mut self, reason: Option<String>) {
         self.options.reason = reason;

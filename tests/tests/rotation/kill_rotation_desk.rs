@@ -48,6 +48,15 @@ impl Case {
     }
 }
 
+/// How the applications of a project take new values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By one command.
+    Restart,
+    /// By one that stops them and one that starts them.
+    StopStart,
+}
+
 /// Something that a command does to the outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -93,9 +102,14 @@ impl Desk {
 
     /// A project whose plan has these servers too.
     pub(crate) fn with_servers(case: &Case, servers: &str) -> Self {
+        Self::with_way(case, servers, Way::Restart)
+    }
+
+    /// A project whose applications are brought over in this way.
+    pub(crate) fn with_way(case: &Case, servers: &str, way: Way) -> Self {
         let desk = Self { directory: directory() };
         desk.write("key-file", &"7".repeat(32), 0o600);
-        desk.write("reseal.toml", &plan(case.secret, servers), 0o600);
+        desk.write("reseal.toml", &plan(case.secret, servers, way), 0o600);
         for (name, content) in files() {
             desk.write(name, &content, 0o640);
         }
@@ -104,6 +118,8 @@ impl Desk {
         }
         desk.write("stored", OLD, 0o600);
         desk.write("restart", &wrapper("cp \"$2\" \"running-$1\""), 0o755);
+        desk.write("start", &wrapper("cp \"$2\" \"running-$1\""), 0o755);
+        desk.write("stop", &wrapper("echo stopped > \"running-$1\""), 0o755);
         desk.write("dump", &wrapper(&format!("echo '{DUMP}'")), 0o755);
         desk.write("store", &wrapper("cat > stored"), 0o755);
         desk.run(&["init", "--no-recovery-code"]).expect(0);
@@ -335,15 +351,20 @@ fn files() -> Vec<(&'static str, String)> {
                  DB=postgresql://app:{OLD}@localhost/app\nDB_USER=app\n"
             ),
         ),
-        ("b.env", format!("KEY={OLD}\nKEY_OLD=\nOTHER=1")),
+        ("b.env", format!("KEY={OLD}\nKEY_OLD=\nKEY_NEXT=\nOTHER=1")),
         ("token", format!("{OLD}\n")),
     ]
 }
 
-fn plan(secret: &str, servers: &str) -> String {
+fn plan(secret: &str, servers: &str, way: Way) -> String {
     let mut plan = "schema = 1\nvault = \"v.vault\"\n".to_owned();
     for (app, file) in APPS {
-        plan.push_str(&format!("[apps.{app}]\nrestart = [\"./restart\", \"{app}\", \"{file}\"]\n"));
+        plan.push_str(&match way {
+            Way::Restart => format!("[apps.{app}]\nrestart = [\"./restart\", \"{app}\", \"{file}\"]\n"),
+            Way::StopStart => format!(
+                "[apps.{app}]\nstop = [\"./stop\", \"{app}\"]\nstart = [\"./start\", \"{app}\", \"{file}\"]\n"
+            ),
+        });
         plan.push_str(&format!("[files.\"{file}\"]\nreaders = [\"shell\"]\nused_by = [\"{app}\"]\n"));
     }
     format!("{plan}{servers}[secrets.key]\n{secret}\n")
@@ -376,7 +397,7 @@ fn effects(trace: &str, directory: &Path) -> Vec<Traced> {
             let started = Path::new(quoted(arguments).next().unwrap_or_default()).file_name();
             let started = started
                 .and_then(|name| name.to_str())
-                .filter(|name| ["restart", "store", "dump"].contains(name));
+                .filter(|name| ["restart", "start", "stop", "store", "dump"].contains(name));
             found.extend(started.map(|name| Traced {
                 effect: Effect::Starts(name.to_owned()),
                 before: None,

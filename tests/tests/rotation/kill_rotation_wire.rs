@@ -235,7 +235,8 @@ impl Requests {
         let mut words = statement.split_whitespace().map(str::to_uppercase);
         let first = words.next()?;
         match first.as_str() {
-            "SELECT" | "SHOW" | "SET" | "WITH" => None,
+            "SELECT" | "SHOW" | "SET" | "WITH" | "EXPLAIN" => None,
+            "COPY" if statement.starts_with("COPY (SELECT") => None,
             "BEGIN" | "ROLLBACK" => {
                 self.has_changed = false;
                 None

@@ -177,6 +177,18 @@ impl App {
         }
     }
 
+    /// Refuses where the plan has no way to stop it and start it again.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Cannot`].
+    pub fn check_can_stop(&self) -> Result<(), AppError> {
+        match &self.kind {
+            Kind::Restart(_) => Err(self.only_restarts()),
+            Kind::Compose { .. } | Kind::Systemd(_) | Kind::StopStart { .. } => Ok(()),
+        }
+    }
+
     /// Stops it.
     ///
     /// # Errors
@@ -186,9 +198,7 @@ impl App {
         match &self.kind {
             Kind::Compose { compose, service } => compose.stop(service).await,
             Kind::Systemd(unit) => unit.change("stop").await,
-            Kind::Restart(_) => {
-                Err(cannot(&self.name, "has `restart` only: it cannot be stopped and started"))
-            }
+            Kind::Restart(_) => Err(self.only_restarts()),
             Kind::StopStart { stop, .. } => self.command("stop", stop).await,
         }
     }
@@ -203,9 +213,7 @@ impl App {
             // A container that was stopped has the environment it was made with.
             Kind::Compose { compose, service } => compose.recreate(service).await,
             Kind::Systemd(unit) => unit.change("start").await,
-            Kind::Restart(_) => {
-                Err(cannot(&self.name, "has `restart` only: it cannot be stopped and started"))
-            }
+            Kind::Restart(_) => Err(self.only_restarts()),
             Kind::StopStart { start, .. } => self.command("start", start).await,
         }
     }
@@ -253,6 +261,10 @@ impl App {
             Ok(None) => Vec::new(),
             Err(error) => vec![format!("(its log cannot be read: {error})")],
         }
+    }
+
+    fn only_restarts(&self) -> AppError {
+        cannot(&self.name, "has `restart` only: it cannot be stopped and started")
     }
 
     async fn command(&self, what: &str, argv: &[String]) -> Result<(), AppError> {

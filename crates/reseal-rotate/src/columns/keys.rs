@@ -34,7 +34,7 @@ pub(super) fn labelled(
 }
 
 /// What a key of this format has to be; foreign formats take whatever decodes to their length.
-fn needed_kind(target: &FormatSpec) -> Option<SecretKind> {
+pub(crate) fn needed_kind(target: &FormatSpec) -> Option<SecretKind> {
     matches!(target, FormatSpec::Reseal(_)).then_some(SecretKind::Key)
 }
 
@@ -51,14 +51,20 @@ pub(super) fn current(vault: &mut Vault, secret: &SecretName) -> Result<KeyRef, 
 
 /// Releases the keys that a plan names.
 pub(super) fn release(vault: &mut Vault, plan: &RunPlan) -> Result<Keyring, RotateError> {
+    release_all(vault, plan.columns.iter().flat_map(|column| [&column.from.key, &column.to.key]))
+}
+
+/// Releases these keys.
+pub(super) fn release_all<'k>(
+    vault: &mut Vault,
+    keys: impl IntoIterator<Item = &'k KeyRef>,
+) -> Result<Keyring, RotateError> {
     let mut keyring = Keyring::default();
-    for column in &plan.columns {
-        for key in [&column.from.key, &column.to.key] {
-            if keyring.get(key).is_none() {
-                let name: SecretName = key.secret.parse()?;
-                let secret = vault.get(&name, VersionSelector::Number(key.version))?;
-                keyring.insert(key.clone(), secret.key_material())?;
-            }
+    for key in keys {
+        if keyring.get(key).is_none() {
+            let name: SecretName = key.secret.parse()?;
+            let secret = vault.get(&name, VersionSelector::Number(key.version))?;
+            keyring.insert(key.clone(), secret.key_material())?;
         }
     }
     Ok(keyring)

@@ -12,12 +12,16 @@
 mod ids;
 mod keys;
 mod record;
+mod rotated;
 mod run;
 mod second_copy;
 mod settle;
 mod target;
 
+pub(crate) use keys::needed_kind;
 pub use record::{RecordState, RunRecord, records};
+pub(crate) use rotated::{Settlement, prove, reencrypt, take_back};
 pub use run::{ColumnRun, DriveOptions, Purpose};
+pub(crate) use second_copy::waiver;
 pub use second_copy::{SecondCopy, find_second_copy};
 pub use settle::Labels;

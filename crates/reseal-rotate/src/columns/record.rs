@@ -4,7 +4,7 @@ use std::fmt;
 
 use reseal_crypto::SecretBytes;
 use reseal_engine::{Direction, EngineError, RunKey, RunPlan};
-use reseal_vault::{Clock, Event, SystemClock, Timestamp, Vault};
+use reseal_vault::{Clock, Event, SystemClock, Timestamp, Vault, VaultBatch};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -58,6 +58,9 @@ pub struct RunRecord {
     pub begun_at: Timestamp,
     /// When it was proved or taken back.
     pub ended_at: Option<Timestamp>,
+    /// The rotation of the key that it is part of: that one takes it on, back, and to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
     run_key: KeptKey,
 }
 
@@ -97,6 +100,7 @@ impl RunRecord {
             state: RecordState::Active,
             begun_at: SystemClock.now(),
             ended_at: None,
+            rotation: None,
             run_key: KeptKey(run_key),
         }
     }
@@ -130,16 +134,32 @@ impl RunRecord {
         match purpose {
             Purpose::Rollback => self.plan.direction == Direction::Forward || self.is_unfinished(),
             Purpose::Verify => true,
-            Purpose::Look | Purpose::Run | Purpose::Resume => self.is_unfinished(),
+            Purpose::Look | Purpose::Run => self.is_unfinished(),
+            // Once the application writes under the new key, somebody may still have written under the old one.
+            Purpose::Resume => {
+                self.is_unfinished() || (self.state == RecordState::Settled && self.rotation.is_some())
+            }
             Purpose::Supersede(_) => false,
         }
     }
 
     /// Stores it, together with an audit entry.
     pub(super) fn store(&self, vault: &mut Vault, event: Event) -> Result<(), RotateError> {
+        let (id, json) = self.to_bytes()?;
+        Ok(vault.journal_put(KIND, &id, &json, event)?)
+    }
+
+    /// Stores it, together with an audit entry, as part of a transaction.
+    pub(super) fn put(&self, batch: &mut VaultBatch<'_, '_>, event: Event) -> Result<(), RotateError> {
+        let (id, json) = self.to_bytes()?;
+        batch.journal_put(KIND, &id, &json)?;
+        Ok(batch.audit(event)?)
+    }
+
+    fn to_bytes(&self) -> Result<(String, SecretBytes), RotateError> {
         let id = self.plan.run.to_string();
         let json = serde_json::to_vec(self).map_err(|_| RotateError::Record { run: id.clone() })?;
-        Ok(vault.journal_put(KIND, &id, &SecretBytes::new(json), event)?)
+        Ok((id, SecretBytes::new(json)))
     }
 
     /// The run as the vault has it now: another process may have ended it, or taken it back.

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use reseal_crypto::random::OsRandom;
-use reseal_crypto::{KeyRef, Keyring};
+use reseal_crypto::{KeyMaterial, KeyRef, Keyring};
 use reseal_engine::{
     CancelToken, ColumnPlan, Direction, EngineError, Job, Observer, Outcome, Refusal, RunId, RunKey,
     RunOptions, RunPlan, Side, Silent, Status, Survey, Verification,
 };
-use reseal_vault::{Event, SecretName, Vault};
+use reseal_formats::FormatSpec;
+use reseal_vault::{Event, SecretName, Vault, VaultBatch};
 
 use super::ids::Place;
 use super::keys;
 use super::record::{RecordState, RunRecord, latest, records};
-use super::second_copy::{SecondCopy, find_second_copy, waive};
+use super::second_copy::{SecondCopy, find_second_copy, waiver};
 use super::target::Target;
 use crate::error::RotateError;
 use crate::plan::{Columns, Plan};
@@ -175,14 +176,14 @@ impl ColumnRun {
         }
     }
 
-    /// Refuses a run whose new key exists once only, unless `waiver` gives a reason.
+    /// Refuses a run whose new key exists once only, unless `waived` gives a reason.
     ///
     /// # Errors
     ///
     /// [`RotateError::NoSecondCopy`].
-    pub fn check_second_copy(&self, vault: &mut Vault, waiver: Option<&str>) -> Result<(), RotateError> {
+    pub fn check_second_copy(&self, vault: &mut Vault, waived: Option<&str>) -> Result<(), RotateError> {
         match self.version_at_risk(vault)? {
-            Some((secret, version)) if waiver.is_none() => Err(RotateError::NoSecondCopy { secret, version }),
+            Some((secret, version)) if waived.is_none() => Err(RotateError::NoSecondCopy { secret, version }),
             _ => Ok(()),
         }
     }
@@ -191,14 +192,14 @@ impl ColumnRun {
     ///
     /// # Errors
     ///
-    /// [`RotateError::NoSecondCopy`] if the new key is in no backup and `waiver` gives no reason.
-    pub fn begin(&mut self, vault: &mut Vault, waiver: Option<&str>) -> Result<(), RotateError> {
+    /// [`RotateError::NoSecondCopy`] if the new key is in no backup and `waived` gives no reason.
+    pub fn begin(&mut self, vault: &mut Vault, waived: Option<&str>) -> Result<(), RotateError> {
         if self.is_stored {
             return Ok(());
         }
-        self.check_second_copy(vault, waiver)?;
-        if let (Some((secret, version)), Some(reason)) = (self.version_at_risk(vault)?, waiver) {
-            waive(vault, &secret, version, reason)?;
+        self.check_second_copy(vault, waived)?;
+        if let (Some((secret, version)), Some(reason)) = (self.version_at_risk(vault)?, waived) {
+            vault.record_event(waiver(&secret, version, reason))?;
         }
         let event = self.record.event(Event::intent, self.action());
         self.record.store(vault, event)?;
@@ -207,6 +208,17 @@ impl ColumnRun {
             self.end_predecessors(vault)?;
         }
         Ok(())
+    }
+
+    /// Freezes the run as part of the transaction that begins a rotation of its key.
+    pub(crate) fn begin_with(
+        mut self,
+        batch: &mut VaultBatch<'_, '_>,
+        rotation: &str,
+    ) -> Result<(), RotateError> {
+        self.record.rotation = Some(rotation.to_owned());
+        let event = self.record.event(Event::intent, self.action());
+        self.record.put(batch, event)
     }
 
     /// Runs the engine until the proof, or goes on with it, and records how it ended.
@@ -323,18 +335,61 @@ impl ColumnRun {
             }
             (Err(error), _) => return Err(error),
         };
+        let has_new_key = new.is_some();
+        // Without a run, values are what they were, under the key that they were under.
+        let to = if purpose == Purpose::Verify { columns.from.clone() } else { columns.target() };
+        let (new, keyring) = match (new, purpose) {
+            (Some(new), _) => {
+                let keyring = keys::release_all(vault, [&old, &new])?;
+                (new, keyring)
+            }
+            (None, Purpose::Verify) => (old.clone(), keys::release_all(vault, [&old])?),
+            (None, _) => {
+                let new = KeyRef { version: vault.show(&secret)?.latest + 1, ..old.clone() };
+                let mut keyring = keys::release_all(vault, [&old])?;
+                let stand_in = keyring.get(&old).map(|old| keys::stand_in(&to, old)).transpose()?;
+                stand_in.map(|key| keyring.insert(new.clone(), key)).transpose()?;
+                (new, keyring)
+            }
+        };
+        let sides = Sides { old, new, to, keyring, supersedes };
+        let run = Self::draft_with(plan, vault, (name, columns), number, sides).await?;
+        Ok(Self { has_new_key, ..run })
+    }
+
+    /// Drafts the run that a rotation makes: from one version of the key to another that need not be in the vault yet.
+    pub(crate) async fn draft_rotation(
+        plan: &Plan,
+        vault: &mut Vault,
+        name: &str,
+        old: KeyRef,
+        (new, material): (KeyRef, KeyMaterial),
+    ) -> Result<Self, RotateError> {
+        let Some(columns) = plan.columns(name) else {
+            let known = plan.column_names().map(str::to_owned).collect();
+            return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
+        };
+        refuse_what_is_not_done(name, columns)?;
+        let last = latest(vault, name)?;
+        if let Some(last) = last.as_ref().filter(|last| last.is_unfinished()) {
+            return Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: last.kind() });
+        }
+        let mut keyring = keys::release_all(vault, [&old])?;
+        keyring.insert(new.clone(), material)?;
+        let number = last.map_or(0, |last| last.number) + 1;
+        let sides = Sides { old, new, to: columns.target(), keyring, supersedes: None };
+        Self::draft_with(plan, vault, (name, columns), number, sides).await
+    }
+
+    async fn draft_with(
+        plan: &Plan,
+        vault: &mut Vault,
+        (name, columns): (&str, &Columns),
+        number: u64,
+        Sides { old, new, to, keyring, supersedes }: Sides,
+    ) -> Result<Self, RotateError> {
         let target = Target::of(plan, &columns.server, vault)?;
         let shape = target.describe(columns).await?;
-        let to = match purpose {
-            // Without a run, values are what they were, under the key that they were under.
-            Purpose::Verify => columns.from.clone(),
-            _ => columns.target(),
-        };
-        let new_ref = match (&new, purpose) {
-            (Some(new), _) => new.clone(),
-            (None, Purpose::Verify) => old.clone(),
-            (None, _) => KeyRef { version: vault.show(&secret)?.latest + 1, ..old.clone() },
-        };
         let mut planned = Vec::with_capacity(columns.columns.len());
         let mut doubtful = Vec::new();
         let place = Place { server: &columns.server, table: &shape.table };
@@ -348,7 +403,7 @@ impl ColumnRun {
                 id,
                 replaces: None,
                 from: Side { spec: columns.from.clone(), key: old.clone() },
-                to: Side { spec: to.clone(), key: new_ref.clone() },
+                to: Side { spec: to.clone(), key: new.clone() },
             });
         }
         let mut frozen = RunPlan {
@@ -359,15 +414,6 @@ impl ColumnRun {
             key: shape.key,
             columns: planned,
         };
-        let keyring = if new.is_none() && purpose == Purpose::Look {
-            let mut keyring = Keyring::default();
-            let material = vault.get_ref(&old)?.key_material();
-            keyring.insert(new_ref, keys::stand_in(&to, &material)?)?;
-            keyring.insert(old, material)?;
-            keyring
-        } else {
-            keys::release(vault, &frozen)?
-        };
         let run_key = RunKey::generate(&OsRandom)?;
         if !doubtful.is_empty() {
             let job = Job::new(frozen.clone(), &keyring, &run_key)?;
@@ -377,8 +423,17 @@ impl ColumnRun {
             }
         }
         let record = RunRecord::new(number, name, &columns.server, frozen, run_key);
-        Ok(Self { record, is_stored: false, has_new_key: new.is_some(), keyring, target })
+        Ok(Self { record, is_stored: false, has_new_key: true, keyring, target })
     }
+}
+
+/// Both keys of a run, and what values become.
+struct Sides {
+    old: KeyRef,
+    new: KeyRef,
+    to: FormatSpec,
+    keyring: Keyring,
+    supersedes: Option<RunId>,
 }
 
 /// Refuses fields that would be broken by being passed over: companions would keep values under the old key, and

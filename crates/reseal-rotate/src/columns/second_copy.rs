@@ -41,17 +41,16 @@ pub fn find_second_copy(
         (anchor.index >= stored.number)
             .then(|| SecondCopy::Backup { file: entry.event.object.clone().unwrap_or_default() })
     });
-    let waiver = || {
+    let waived = || {
         let entry = log.iter().rev().filter(is_of_version).find(|entry| is_done(entry, WAIVER))?;
         Some(SecondCopy::Waived { reason: entry.event.detail.clone().unwrap_or_default() })
     };
-    Ok(backup.or_else(waiver))
+    Ok(backup.or_else(waived))
 }
 
-/// Records that a version is used without a second copy.
-pub(super) fn waive(vault: &mut Vault, secret: &str, version: u64, reason: &str) -> Result<(), RotateError> {
-    vault.record_event(Event::done(WAIVER).of(secret).version(version).detail(reason))?;
-    Ok(())
+/// That a version is used without a second copy.
+pub(crate) fn waiver(secret: &str, version: u64, reason: &str) -> Event {
+    Event::done(WAIVER).of(secret).version(version).detail(reason)
 }
 
 const WAIVER: &str = "backup waived";

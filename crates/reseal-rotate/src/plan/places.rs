@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::Finding;
 use super::values::{Environment, Span};
@@ -211,10 +211,11 @@ pub struct Place {
 }
 
 /// Which version of a secret stands in a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Holds {
     /// The one in use.
+    #[default]
     Current,
     /// The one in use before.
     Previous,

@@ -1,7 +1,7 @@
 //! What every part of a plan allows and the parts together do not: two secrets for one role or place, files that nobody
 //! reads, applications that nobody brings over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::places::{BringOver, Check, Holds, Place};
 use super::secrets::{Secret, Strategy};
 use super::servers::Kind;
 use super::spot::Spot;
-use super::{App, PlainFile, PlanFile};
+use super::{App, Columns, PlainFile, PlanFile};
 
 /// The classes that `generate.require` knows.
 const CLASSES: [&str; 4] = ["lower", "upper", "digit", "symbol"];
@@ -46,6 +46,7 @@ impl PlanFile {
                 claim(&mut places, name, place, span)?;
             }
             self.check_order(name, secret, span)?;
+            self.check_columns_key(name, secret, span)?;
         }
         Ok(())
     }
@@ -117,9 +118,16 @@ impl PlanFile {
         span: &Range<usize>,
     ) -> Result<(), Finding> {
         let finding = |what: String| Finding::new(span.clone(), format!("secret `{name}` {what}"));
-        if place.holds == Some(Holds::Previous) && secret.strategy != Some(Strategy::Overlap) {
+        let is_online = self.columns_under(name).any(|(_, columns)| columns.online);
+        if place.holds == Some(Holds::Previous) && secret.strategy != Some(Strategy::Overlap) && !is_online {
             return Err(finding("has a place for its previous value, which only an overlap ends".into())
-                .remedy("write strategy = \"overlap\""));
+                .remedy(
+                    "write strategy = \"overlap\", or online = true in the columns of which it is the key",
+                ));
+        }
+        if place.holds == Some(Holds::Pending) && place.var.is_none() {
+            return Err(finding("has a place for its pending value that is no variable of a file".into())
+                .remedy("write file and var"));
         }
         let Some(path) = &place.file else { return Ok(()) };
         let shown = path.display();
@@ -149,6 +157,41 @@ impl PlanFile {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether applications can read everything at every moment of a change of this key.
+    fn check_columns_key(&self, name: &str, secret: &Secret, span: &Range<usize>) -> Result<(), Finding> {
+        let finding = |what: String| Finding::new(span.clone(), format!("secret `{name}` {what}"));
+        let online = self.columns_under(name).find(|(_, columns)| columns.online);
+        let Some((columns, _)) = online.filter(|_| !secret.write.is_empty()) else { return Ok(()) };
+        if let Some((other, _)) = self.columns_under(name).find(|(_, columns)| !columns.online) {
+            return Err(finding(format!(
+                "is the key of `{columns}`, which is online, and of `{other}`, which is not"
+            ))
+            .remedy("the applications open either key or they do not: write the same `online` in both"));
+        }
+        let has = |holds| secret.write.iter().any(|place| place.holds == Some(holds));
+        if !has(Holds::Previous) {
+            return Err(finding(format!(
+                "has no place for the key that `{columns}` is under until it is re-encrypted"
+            ))
+            .remedy("write a place with holds = \"previous\", or online = false"));
+        }
+        let files = self.files.iter().filter(|(path, _)| {
+            secret.write.iter().any(|place| place.file.as_deref() == Some(Path::new(path)))
+        });
+        let readers: BTreeSet<_> = files.flat_map(|(_, file)| &file.get_ref().used_by).collect();
+        if readers.len() > 1 && !has(Holds::Pending) {
+            return Err(finding("is read by several applications, and those that change over last could not read what the others write".into())
+                .remedy("write a place with holds = \"pending\" in every file"));
+        }
+        Ok(())
+    }
+
+    /// The columns of which a secret is the key.
+    fn columns_under(&self, name: &str) -> impl Iterator<Item = (&str, &Columns)> {
+        let columns = self.columns.iter().map(|(columns, found)| (columns.as_str(), found.get_ref()));
+        columns.filter(move |(_, columns)| columns.key == name)
     }
 
     fn check_order(&self, name: &str, secret: &Secret, span: &Range<usize>) -> Result<(), Finding> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Spot;
+use crate::plan::{Holds, Spot};
 
 /// Which value of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct EnvEdit {
     /// The value itself, or with it or instead of it the role that it lets in.
     #[serde(default)]
     pub field: Field,
+    /// Which version is its own: one that holds the value in use has to hold the old one before the change.
+    #[serde(default)]
+    pub holds: Holds,
 }
 
 /// What of a login stands in a place.
@@ -92,6 +95,21 @@ impl LoginAt {
     }
 }
 
+/// A table that gets a row about a rotation, and what that row says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordIn {
+    /// The server, by its name in the plan.
+    pub server: String,
+    /// The table.
+    pub table: String,
+    /// What is rotated.
+    pub credential: String,
+    /// Who does it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
@@ -151,6 +169,40 @@ pub enum Action {
         /// The name of the snapshot.
         name: String,
     },
+    /// Copies the vault, so that a new key exists twice before anything is sealed under it.
+    BackUp {
+        /// The copy, absolute; beside it where the name is taken by a copy that was broken off.
+        file: PathBuf,
+    },
+    /// Lets applications write under the new key: from here on, taking it back is for the engine.
+    AdmitKey {
+        /// The columns, by their name in the plan.
+        columns: String,
+    },
+    /// Puts every value of encrypted columns under the new key.
+    Reencrypt {
+        /// The columns, by their name in the plan.
+        columns: String,
+        /// The applications that do not run meanwhile.
+        stopped: Vec<String>,
+    },
+    /// Shows that no value of encrypted columns is under the old key any more.
+    ProveColumns {
+        /// The columns, by their name in the plan.
+        columns: String,
+    },
+    /// Writes a row about the rotation into a table.
+    Record(RecordIn),
+    /// Stops an application.
+    StopApp {
+        /// By its name in the plan.
+        app: String,
+    },
+    /// Starts an application that was stopped.
+    StartApp {
+        /// By its name in the plan.
+        app: String,
+    },
     /// Makes an application take what its files hold now.
     BringOver {
         /// By its name in the plan.
@@ -171,7 +223,21 @@ pub enum Action {
 impl Action {
     /// Whether it only looks: it can be repeated, needs no undo and may be broken off.
     pub fn is_proof(&self) -> bool {
-        matches!(self, Self::TestLogin { .. } | Self::CheckApp { .. } | Self::CheckSecret { .. })
+        matches!(
+            self,
+            Self::TestLogin { .. }
+                | Self::CheckApp { .. }
+                | Self::CheckSecret { .. }
+                | Self::ProveColumns { .. }
+        )
+    }
+
+    /// The columns that it puts under a key.
+    pub fn columns(&self) -> Option<&str> {
+        match self {
+            Self::AdmitKey { columns } | Self::Reencrypt { columns, .. } => Some(columns),
+            _ => None,
+        }
     }
 
     /// The login that it concerns.
@@ -232,6 +298,13 @@ impl fmt::Display for Action {
             Self::SaveOutput { command, name, .. } => {
                 write!(f, "keep what `{}` writes as {name}", program(command))
             }
+            Self::BackUp { file } => write!(f, "copy the vault to {}", file.display()),
+            Self::AdmitKey { columns } => write!(f, "let {columns} be written under the new key"),
+            Self::Reencrypt { columns, .. } => write!(f, "re-encrypt {columns}"),
+            Self::ProveColumns { columns } => write!(f, "find nothing of {columns} under the old key"),
+            Self::Record(at) => write!(f, "write a row into {}", at.table),
+            Self::StopApp { app } => write!(f, "stop {app}"),
+            Self::StartApp { app } => write!(f, "start {app}"),
             Self::BringOver { app } => write!(f, "bring over {app}"),
             Self::CheckApp { app } => write!(f, "check {app}"),
             Self::CheckSecret { .. } => f.write_str("check with the value"),

@@ -4,6 +4,8 @@ use std::io::Read;
 
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
+use reseal_engine::CancelToken;
+use reseal_vault::Vault;
 
 use super::action::{Action, Field, TakesTurns, Which};
 use crate::destinations::DestinationError;
@@ -89,6 +91,28 @@ impl StepError {
     }
 }
 
+/// What is done with encrypted columns, whose runs and keys are in the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnWork<'a> {
+    /// Put every value under the new key, and prove it.
+    Reencrypt {
+        /// The columns, by their name in the plan.
+        columns: &'a str,
+    },
+    /// Put every value under the old key again, and prove it.
+    TakeBack {
+        /// The columns.
+        columns: &'a str,
+        /// The rotation, by its id in the vault.
+        rotation: &'a str,
+    },
+    /// Show that no value is under the old key.
+    Prove {
+        /// The columns.
+        columns: &'a str,
+    },
+}
+
 /// What the state machine asks of the world. The world is what is true: after a crash it is probed, and not the journal.
 #[async_trait(?Send)]
 pub trait Connector {
@@ -105,6 +129,14 @@ pub trait Connector {
 
     /// Does the step; `kept` is what was captured before it, nothing for a proof. Doing it twice is the same as once.
     async fn apply(&mut self, action: &Action, values: &Values, kept: &SecretBytes) -> Result<(), StepError>;
+
+    /// Does its part with encrypted columns; begun again, it goes on. `cancel` stops it at a place to go on from.
+    async fn columns(
+        &mut self,
+        vault: &mut Vault,
+        work: ColumnWork<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(), StepError>;
 
     /// Begins the command of an [`Action::SaveOutput`]. What it writes is read to its end, which comes only if it succeeds.
     async fn output(&mut self, action: &Action, values: &Values) -> Result<Box<dyn Read>, StepError>;

@@ -14,15 +14,25 @@ use crate::plan::{Environment, Interval, Plan};
 ///
 /// [`RotateError::UnknownSecret`], [`RotateError::Vault`].
 pub fn due(plan: &Plan, vault: &mut Vault, name: &str) -> Result<Option<Timestamp>, RotateError> {
-    let Some(every) = interval(plan, name)? else { return Ok(None) };
-    let offset = plan.secret(name)?.offset.map_or(0, |offset| offset.0.as_secs());
     let full_name: SecretName = plan.secret_name(name).parse()?;
     let versions = match vault.history(&full_name) {
         Err(VaultError::NotFound { .. }) => return Ok(None),
         other => other?,
     };
     let current = versions.iter().find(|version| version.labels.contains(&Label::Current));
-    Ok(current.and_then(|current| current.changed_at).and_then(|changed| after(every, offset, changed)))
+    let changed = current.and_then(|current| current.changed_at);
+    Ok(changed.map(|changed| next(plan, name, changed)).transpose()?.flatten())
+}
+
+/// When a value that came into being then is to change; `None` without an interval.
+///
+/// # Errors
+///
+/// [`RotateError::UnknownSecret`].
+pub(super) fn next(plan: &Plan, name: &str, changed: Timestamp) -> Result<Option<Timestamp>, RotateError> {
+    let Some(every) = interval(plan, name)? else { return Ok(None) };
+    let offset = plan.secret(name)?.offset.map_or(0, |offset| offset.0.as_secs());
+    Ok(after(every, offset, changed))
 }
 
 /// How often a secret is to change: as it says itself, else as its kind of installation does.

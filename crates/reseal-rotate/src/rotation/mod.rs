@@ -22,14 +22,14 @@ mod owed;
 mod party;
 mod proposal;
 mod record;
-mod saved;
+mod records;
 
-pub use action::{Action, EnvEdit, Field, LoginAt, TakesTurns, Which};
-pub use connector::{Connector, Standing, StepError, Values};
+pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
+pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
 pub use due::{due, interval};
 pub use lock::RotationLock;
 pub use machine::{Ended, Machine, Told, Watch};
 pub use outside::Outside;
 pub use owed::{Owed, owe, owed};
-pub use proposal::{NewValue, Proposal};
+pub use proposal::{KeyCopy, NewValue, Proposal};
 pub use record::{Act, Phase, Rotation, State, Step, StepState, latest, rotations};

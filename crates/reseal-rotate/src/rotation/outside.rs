@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
+use reseal_engine::{CancelToken, RunOptions, Silent};
 use reseal_vault::Vault;
 
 use super::action::{Action, EnvEdit, LoginAt, Which};
-use super::connector::{Connector, Standing, StepError, Values};
+use super::connector::{ColumnWork, Connector, Standing, StepError, Values};
 use super::logins::Logins;
 use super::record::{Rotation, Step};
-use crate::apps::{App, AppError, Brought, Compose, Expected, FingerprintKey};
+use super::records::Records;
+use crate::apps::{self, App, AppError, Brought, Compose, Expected, FingerprintKey};
 use crate::checks::{Baseline, Check, Checker, Keys, Report, Window};
+use crate::columns::{self, DriveOptions};
 use crate::destinations::env_file::{EnvFile, EnvValue};
 use crate::destinations::plain_file::PlainFile;
 use crate::error::RotateError;
@@ -31,6 +35,7 @@ pub struct Outside<'a> {
     http: Http,
     fingerprints: FingerprintKey,
     logins: Logins<'a>,
+    records: Records<'a>,
     /// What rehearsals found that people should know.
     notes: Vec<String>,
     /// Found when the first application or check needs it.
@@ -66,6 +71,7 @@ impl<'a> Outside<'a> {
             http: Http::new().map_err(failed)?,
             fingerprints: FingerprintKey::generate(&OsRandom).map_err(failed)?,
             logins: Logins::of(plan, vault, actions())?,
+            records: Records::of(plan, vault, secret, actions())?,
             notes: Vec::new(),
             compose: None,
             env_files: None,
@@ -95,11 +101,16 @@ impl<'a> Outside<'a> {
             }
             Action::FillFile { file, .. } => drop(PlainFile::new(file).read()?),
             Action::BringOver { app } => drop(self.app(app, values).await?),
+            Action::StopApp { app } => self.app(app, values).await?.check_can_stop().map_err(of_app)?,
+            Action::BackUp { file } if file.symlink_metadata().is_ok() => {
+                return Err(StepError::Failed(format!("{} is there already", file.display())));
+            }
             Action::CheckApp { app } => self.take_baseline(app, values).await?,
             Action::CheckSecret { .. } => drop(self.secret_checks()?),
             Action::RunCommand { inside: Some(_), .. } | Action::SaveOutput { inside: Some(_), .. } => {
                 drop(self.compose().await?);
             }
+            Action::Record(at) => self.records.rehearse(at, values).await?,
             Action::SetLogin(at) | Action::AddLogin(at) => {
                 let compose = self.way_to(at).await?;
                 let notes = self.logins.rehearse(action, values, compose.as_ref()).await?;
@@ -129,6 +140,10 @@ impl<'a> Outside<'a> {
     /// Lets the checks of applications look anew at what is usual.
     pub(super) fn forget_baselines(&mut self) {
         self.baselines.clear();
+    }
+
+    pub(super) fn note(&mut self, notes: impl Iterator<Item = String>) {
+        self.notes.extend(notes);
     }
 
     /// What the rehearsals found that people should know before.
@@ -243,7 +258,7 @@ impl<'a> Outside<'a> {
     }
 
     async fn is_seen(&self, app: &App) -> bool {
-        !matches!(app.standing().await, Ok(crate::apps::Standing::Unseen))
+        !matches!(app.standing().await, Ok(apps::Standing::Unseen))
     }
 
     async fn check_secret(&mut self, old_works: bool, values: &Values) -> Result<(), StepError> {
@@ -263,6 +278,32 @@ impl<'a> Outside<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn stop(&mut self, name: &str, values: &Values) -> Result<(), StepError> {
+        let app = self.app(name, values).await?;
+        app.stop().await.map_err(of_app)?;
+        match app.standing().await.map_err(of_app)? {
+            apps::Standing::Up(_) => Err(StepError::Failed(format!("{name} still runs"))),
+            apps::Standing::Down(_) | apps::Standing::Unseen => Ok(()),
+        }
+    }
+
+    /// How the engine goes about columns: as their limits say, until the rotation is to stop.
+    fn drive_options(&self, columns: &str, cancel: &CancelToken) -> DriveOptions {
+        let mut run = RunOptions::default();
+        let limits = self.plan.columns(columns).and_then(|columns| columns.limits);
+        if let Some(workers) = limits.and_then(|limits| limits.workers) {
+            run.workers = workers.get();
+        }
+        let asked = cancel.clone();
+        let on_start = Box::new(move |engine: CancelToken| {
+            tokio::spawn(async move {
+                asked.cancelled().await;
+                engine.cancel();
+            });
+        });
+        DriveOptions { run, observer: Arc::new(Silent), on_start }
     }
 
     async fn call(
@@ -349,6 +390,7 @@ impl Connector for Outside<'_> {
         Ok(match action {
             Action::EditFile { file, readers, .. } => EnvFile::new(file, readers)?.read()?,
             Action::FillFile { file, .. } => PlainFile::new(file).read()?,
+            Action::Record(at) => self.records.capture(at)?,
             Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
                 let compose = self.way_to(at).await?;
                 self.logins.capture(at, values, compose.as_ref()).await?
@@ -372,6 +414,12 @@ impl Connector for Outside<'_> {
                 let compose = self.way_to(at).await?;
                 self.logins.probe(action, values, kept, compose.as_ref()).await?
             }
+            Action::Record(at) => self.records.probe(at, values, kept).await?,
+            Action::StopApp { app } => match self.app(app, values).await?.standing().await.map_err(of_app)? {
+                apps::Standing::Down(_) => Standing::Done,
+                apps::Standing::Up(_) => Standing::NotDone,
+                apps::Standing::Unseen => Standing::Unknown,
+            },
             _ => Standing::Unknown,
         })
     }
@@ -390,10 +438,18 @@ impl Connector for Outside<'_> {
                 let app = self.app(app, values).await?;
                 app.bring_over().await.map_err(of_app)
             }
+            Action::Record(at) => self.records.apply(at, values, kept).await,
+            Action::StopApp { app } => self.stop(app, values).await,
+            Action::StartApp { app } => self.app(app, values).await?.start().await.map_err(of_app),
             Action::CheckApp { app } => self.check_app(app, values).await,
             Action::CheckSecret { old_works } => self.check_secret(*old_works, values).await,
-            // The vault takes it, by `output`.
-            Action::SaveOutput { .. } => Ok(()),
+            // The vault has its part in these.
+            Action::SaveOutput { .. }
+            | Action::BackUp { .. }
+            | Action::Reencrypt { .. }
+            | Action::ProveColumns { .. } => Ok(()),
+            // Says in the journal what the next steps may do.
+            Action::AdmitKey { .. } => Ok(()),
             Action::SetLogin(at)
             | Action::AddLogin(at)
             | Action::RemoveLogin(at)
@@ -402,6 +458,29 @@ impl Connector for Outside<'_> {
                 self.logins.apply(action, values, kept, compose.as_ref()).await
             }
         }
+    }
+
+    async fn columns(
+        &mut self,
+        vault: &mut Vault,
+        work: ColumnWork<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(), StepError> {
+        let (ColumnWork::Reencrypt { columns }
+        | ColumnWork::TakeBack { columns, .. }
+        | ColumnWork::Prove { columns }) = work;
+        let options = self.drive_options(columns, cancel);
+        let done = match work {
+            ColumnWork::Reencrypt { .. } => columns::reencrypt(self.plan, vault, columns, options).await,
+            ColumnWork::TakeBack { rotation, .. } => {
+                columns::take_back(self.plan, vault, columns, rotation, options).await
+            }
+            ColumnWork::Prove { .. } => columns::prove(self.plan, vault, columns, options).await,
+        };
+        done.map_err(|error| match error.hint() {
+            Some(hint) => StepError::Failed(format!("{error}; {hint}")),
+            None => failed(error),
+        })
     }
 
     async fn output(&mut self, action: &Action, values: &Values) -> Result<Box<dyn Read>, StepError> {
@@ -427,6 +506,9 @@ impl Connector for Outside<'_> {
                 let compose = self.way_to(at).await?;
                 self.logins.undo(at, values, kept, compose.as_ref()).await
             }
+            Action::Record(at) => self.records.undo(at, values, kept).await,
+            Action::StopApp { app } => self.app(app, values).await?.start().await.map_err(of_app),
+            Action::StartApp { app } => self.stop(app, values).await,
             _ => Ok(()),
         }
     }
@@ -439,8 +521,8 @@ fn all<'v>(edits: &'v [EnvEdit], values: &Values) -> Vec<EnvValue<'v>> {
 
 /// What the file has to hold before: the old value wherever the new one goes.
 fn current<'v>(edits: &'v [EnvEdit], values: &Values) -> Vec<EnvValue<'v>> {
-    let new = edits.iter().filter(|edit| edit.value == Which::New);
-    new.map(|edit| put(edit, Which::Old, values)).collect()
+    let in_use = edits.iter().filter(|edit| edit.value == Which::New && edit.holds == plan::Holds::Current);
+    in_use.map(|edit| put(edit, Which::Old, values)).collect()
 }
 
 fn put<'v>(edit: &'v EnvEdit, which: Which, values: &Values) -> EnvValue<'v> {

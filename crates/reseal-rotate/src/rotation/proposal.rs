@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::LocalBoxFuture;
 use reseal_crypto::hash::sha256;
-use reseal_crypto::{Random, SecretBytes};
+use reseal_crypto::{KeyRef, Random, SecretBytes};
+use reseal_engine::EngineError;
 use reseal_vault::{
-    Event, Expect, Label, NewVersion, SecretKind, SecretName, ValueFormat, ValueSize, Vault, VaultError,
-    VersionSelector, generate,
+    Event, Expect, Label, NewVersion, Secret as VaultSecret, SecretKind, SecretName, ValueFormat, ValueSize,
+    Vault, VaultError, VersionSelector, generate,
 };
 
 use super::action::{Action, Which};
 use super::connector::{StepError, Values};
 use super::freeze;
 use super::outside::Outside;
-use super::record::{Act, Rotation, Start, Step, latest, turn};
+use super::record::{Act, Phase, Rotation, Start, Step, latest, turn};
+use crate::columns::{ColumnRun, find_second_copy, needed_kind, waiver};
 use crate::error::RotateError;
 use crate::plan::{Generate, Plan, Secret, Strategy};
 
@@ -31,6 +34,18 @@ pub enum NewValue {
     Imposed(SecretBytes),
 }
 
+/// Where the second copy of a new key is to be, where there is none yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum KeyCopy {
+    /// It has to be there already.
+    #[default]
+    Needed,
+    /// In a backup of the vault, made before anything is sealed under the key.
+    BackUp(PathBuf),
+    /// Nowhere, for this reason.
+    Waived(String),
+}
+
 /// What a rotation would do.
 #[derive(Debug)]
 pub struct Proposal {
@@ -44,6 +59,11 @@ pub struct Proposal {
     number: u64,
     values: Values,
     superseded: Option<Rotation>,
+    /// Where the secret is a key of columns.
+    runs: Vec<ColumnRun>,
+    /// The version of a new key of columns that exists once only.
+    at_risk: Option<u64>,
+    waived: Option<String>,
 }
 
 impl Proposal {
@@ -52,8 +72,9 @@ impl Proposal {
     /// # Errors
     ///
     /// [`RotateError::UnknownSecret`], [`RotateError::NoCurrentValue`], [`RotateError::Open`] for a secret whose last
-    /// rotation is not over, [`RotateError::NotRotated`], [`RotateError::NoValue`], [`RotateError::BadValue`].
-    pub fn draft(
+    /// rotation is not over, [`RotateError::NotRotated`], [`RotateError::NoValue`], [`RotateError::BadValue`]; for a key of
+    /// columns those of [`ColumnRun::prepare`].
+    pub async fn draft(
         plan: &Plan,
         vault: &mut Vault,
         name: &str,
@@ -71,17 +92,17 @@ impl Proposal {
             secret: name.to_owned(),
             what: "a secret without `strategy`",
         })?;
-        let steps = freeze::steps(plan, name, &settings, strategy)?;
+        let steps = freeze::steps(plan, name, &settings, strategy, vault.operator())?;
         let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
-        let labels = match vault.show(&secret) {
+        let info = match vault.show(&secret) {
             Err(VaultError::NotFound { .. }) => return Err(missing()),
-            other => other?.labels,
+            other => other?,
         };
-        let from = labels.get(Label::Current).ok_or_else(missing)?;
+        let from = info.labels.get(Label::Current).ok_or_else(missing)?;
         let old = vault.get(&secret, VersionSelector::Number(from))?;
         let (new, pending, is_drawn) = match new {
             NewValue::Imposed(value) => (value, None, false),
-            NewValue::Drawn => match labels.get(Label::Pending) {
+            NewValue::Drawn => match info.labels.get(Label::Pending) {
                 Some(number) => {
                     (vault.get(&secret, VersionSelector::Number(number))?.value, Some(number), false)
                 }
@@ -92,6 +113,13 @@ impl Proposal {
             },
         };
         check_value(name, &settings, &old.value, &new)?;
+        let Drafted { kind, runs, at_risk } = if strategy == Strategy::Columns {
+            let to = pending.unwrap_or(info.latest + 1);
+            let key = VaultSecret { version: to, value: new.clone(), ..old.clone() };
+            draft_runs(plan, vault, name, (&old, key), pending.is_some()).await?
+        } else {
+            Drafted { kind: old.kind, runs: Vec::new(), at_risk: None }
+        };
         let values = Values::new(old.value, new).of_turn(turn(&steps));
         Ok(Self {
             start: Start {
@@ -104,7 +132,7 @@ impl Proposal {
                 steps,
                 baselines: BTreeMap::new(),
             },
-            kind: old.kind,
+            kind,
             secret,
             from,
             pending,
@@ -112,7 +140,30 @@ impl Proposal {
             number: last.as_ref().map_or(0, |last| last.number) + 1,
             values,
             superseded: last,
+            runs,
+            at_risk,
+            waived: None,
         })
+    }
+
+    /// Says where the second copy of a new key comes from, where there is none yet; nothing else needs one.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::NoSecondCopy`], [`RotateError::Directory`].
+    pub fn set_key_copy(&mut self, copy: &KeyCopy) -> Result<(), RotateError> {
+        let Some(version) = self.at_risk else { return Ok(()) };
+        match copy {
+            KeyCopy::Needed => {
+                return Err(RotateError::NoSecondCopy { secret: self.secret.to_string(), version });
+            }
+            KeyCopy::BackUp(file) => {
+                let action = Action::BackUp { file: absolute(file)? };
+                self.start.steps.insert(0, Step::new(Act::Change, Phase::Before, 0, action));
+            }
+            KeyCopy::Waived(reason) => self.waived = Some(reason.clone()),
+        }
+        Ok(())
     }
 
     /// Shows that every step would work, and changes nothing.
@@ -126,6 +177,20 @@ impl Proposal {
     ) -> LocalBoxFuture<'a, Result<(), RotateError>> {
         Box::pin(async move {
             self.find_turn(outside).await?;
+            for run in &self.runs {
+                let name = &run.record().columns;
+                let refused = |why: String| RotateError::Rehearsal {
+                    secret: self.start.name.clone(),
+                    step: format!("re-encrypt {name}"),
+                    why,
+                };
+                let survey = run.survey().await?;
+                if !survey.refusals().is_empty() {
+                    return Err(refused(EngineError::Refused(survey.refusals().to_vec()).to_string()));
+                }
+                let warnings = survey.facts.warnings.iter();
+                outside.note(warnings.map(|warning| format!("{name}: {warning}")));
+            }
             for step in &self.start.steps {
                 let rehearsed = outside.rehearse(&step.action, &self.values).await;
                 rehearsed.map_err(|why| not_rehearsed(&self.start.name, &step.action, why))?;
@@ -207,7 +272,13 @@ impl Proposal {
     /// [`RotateError::Overtaken`] if another process began one, [`RotateError::Vault`] with a conflict if the secret
     /// changed meanwhile.
     pub fn begin(self, vault: &mut Vault, reason: Option<String>) -> Result<(Rotation, Values), RotateError> {
-        let Self { mut start, secret, kind, from, pending, is_drawn: _, number, values, superseded } = self;
+        let Self { mut start, secret, kind, from, pending, number, values, superseded, .. } = self;
+        let (runs, at_risk, waived) = (self.runs, self.at_risk, self.waived);
+        for step in &mut start.steps {
+            if let (Action::Record(at), Some(reason)) = (&mut step.action, &reason) {
+                at.reason.clone_from(reason);
+            }
+        }
         start.reason = reason;
         let rotation = vault.batch(|batch| {
             let to = match pending {
@@ -235,6 +306,15 @@ impl Proposal {
             }
             let mut rotation = Rotation::begin(start, number, (from, to), batch.now());
             rotation.store(batch)?;
+            if let (Some(_), Some(reason)) = (at_risk, waived) {
+                batch.audit(waiver(secret.as_str(), to, &reason))?;
+            }
+            for run in runs {
+                if run.record().keys().is_none_or(|(_, _, planned)| planned != to) {
+                    return Err(RotateError::Overtaken { secret: secret.to_string() });
+                }
+                run.begin_with(batch, &rotation.id())?;
+            }
             let event = rotation.event(Event::intent("rotate"));
             Ok((rotation, event))
         })?;
@@ -287,6 +367,47 @@ impl Rotation {
 
 fn not_rehearsed(secret: &str, action: &Action, why: StepError) -> RotateError {
     RotateError::Rehearsal { secret: secret.to_owned(), step: action.to_string(), why: why.to_string() }
+}
+
+/// The runs that a new key of columns asks for.
+struct Drafted {
+    kind: SecretKind,
+    runs: Vec<ColumnRun>,
+    at_risk: Option<u64>,
+}
+
+async fn draft_runs(
+    plan: &Plan,
+    vault: &mut Vault,
+    name: &str,
+    (old, mut new): (&VaultSecret, VaultSecret),
+    is_stored: bool,
+) -> Result<Drafted, RotateError> {
+    let columns = freeze::columns_under(plan, name);
+    let mut targets = columns.iter().filter_map(|name| plan.columns(name));
+    let needed = targets.find_map(|columns| needed_kind(&columns.target()));
+    if is_stored {
+        new.kind = vault.version(&new.name, VersionSelector::Number(new.version))?.kind;
+        if let Some(kind) = needed.filter(|needed| *needed != new.kind) {
+            let (secret, version) = (new.name.to_string(), new.version);
+            return Err(RotateError::WrongKind { secret, version, found: new.kind, kind });
+        }
+    } else {
+        new.kind = needed.unwrap_or(old.kind);
+    }
+    let key = |of: &VaultSecret| KeyRef { secret: of.name.to_string(), version: of.version };
+    let mut runs = Vec::new();
+    for name in &columns {
+        let pair = (key(&new), new.key_material());
+        runs.push(ColumnRun::draft_rotation(plan, vault, name, key(old), pair).await?);
+    }
+    let copy = if is_stored { find_second_copy(vault, new.name.as_str(), new.version)? } else { None };
+    Ok(Drafted { kind: new.kind, runs, at_risk: copy.is_none().then_some(new.version) })
+}
+
+fn absolute(file: &Path) -> Result<PathBuf, RotateError> {
+    let failed = |source| RotateError::Directory { path: file.to_owned(), source };
+    std::path::absolute(file).map_err(failed)
 }
 
 fn digest(plan: &Plan) -> Result<String, RotateError> {

@@ -35,12 +35,18 @@ pub enum Act {
 pub enum Phase {
     /// What the plan wants done first.
     Before,
+    /// Applications stop.
+    Stop,
     /// The service learns the new value.
     Set,
     /// The service lets the new value in, and no wrong one.
     Test,
+    /// Columns come under the new key.
+    Reencrypt,
     /// The places that applications read.
     Write,
+    /// Applications start again.
+    Start,
     /// Applications take it.
     BringOver,
     /// They work with it.
@@ -56,9 +62,12 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Before => "before",
+            Self::Stop => "stop",
             Self::Set => "set",
             Self::Test => "test",
+            Self::Reencrypt => "re-encrypt",
             Self::Write => "write",
+            Self::Start => "start",
             Self::BringOver => "bring over",
             Self::Check => "check",
             Self::After => "after",

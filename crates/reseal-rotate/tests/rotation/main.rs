@@ -17,7 +17,7 @@ use world::Death;
 /// How many calls a rotation and the end of its old value make.
 async fn count_calls(shape: Shape) -> (usize, usize) {
     let mut stage = Stage::new(shape);
-    stage.begin().unwrap();
+    stage.begin().await.unwrap();
     let ended = stage.ended(Command::Resume).await;
     let change = stage.world.calls;
     if ended == Ended::Done {
@@ -46,15 +46,18 @@ async fn killed_anywhere_a_rotation_goes_on_or_back() {
         for death in deaths(calls) {
             let context = format!("{} {death:?}", shape.name);
             let mut stage = Stage::new(shape);
-            stage.begin().unwrap();
+            stage.begin().await.unwrap();
             killed(&mut stage, Command::Resume, death).await;
-            assert!(matches!(stage.begin(), Err(RotateError::Open { .. })), "{context}: it blocks the next");
+            assert!(
+                matches!(stage.begin().await, Err(RotateError::Open { .. })),
+                "{context}: it blocks the next"
+            );
             stage.ended(Command::Resume).await;
             let is_done = stage.rotation().state == State::Done;
             stage.check_new(is_done, &context);
 
             let mut stage = Stage::new(shape);
-            stage.begin().unwrap();
+            stage.begin().await.unwrap();
             killed(&mut stage, Command::Resume, death).await;
             let ended = stage.ended(Command::RollBack).await;
             assert!(matches!(ended, Ended::RolledBack { why: None, .. }), "{context}: {ended:?}");
@@ -72,7 +75,7 @@ async fn killed_on_the_way_back_it_comes_back_all_the_same() {
         let mut calls = 0;
         loop {
             let mut stage = Stage::new(shape);
-            stage.begin().unwrap();
+            stage.begin().await.unwrap();
             stage.ended(Command::Resume).await;
             let death = Death { call: calls / 2, after: calls % 2 == 1 };
             if stage.drive(Command::RollBack, Some(death)).await.is_some() {
@@ -96,7 +99,7 @@ async fn killed_while_the_old_value_ends_it_ends_or_all_goes_back() {
             for command in [Command::Resume, Command::RollBack] {
                 let context = format!("{} {death:?} {command:?}", shape.name);
                 let mut stage = Stage::new(shape);
-                stage.begin().unwrap();
+                stage.begin().await.unwrap();
                 stage.ended(Command::Resume).await;
                 killed(&mut stage, Command::Retire, death).await;
                 stage.ended(command).await;
@@ -112,10 +115,10 @@ async fn killed_while_the_old_value_ends_it_ends_or_all_goes_back() {
 #[tokio::test]
 async fn a_step_that_fails_takes_everything_back() {
     for shape in SHAPES {
-        let steps = Stage::new(shape).begin().unwrap().steps;
+        let steps = Stage::new(shape).begin().await.unwrap().steps;
         for index in (0..steps.len()).filter(|&index| steps[index].act == Act::Change) {
             let mut stage = Stage::new(shape);
-            let step = &stage.begin().unwrap().steps[index].action.to_string();
+            let step = &stage.begin().await.unwrap().steps[index].action.to_string();
             let context = format!("{}: {step} fails", shape.name);
             stage.world.broken = vec![step.clone()];
             let ended = stage.ended(Command::Resume).await;
@@ -128,7 +131,7 @@ async fn a_step_that_fails_takes_everything_back() {
                     let late = ["check", "bring over", "old value accepted"];
                     assert!(late.iter().any(|step| why.contains(step)), "{context}: {why}");
                     assert!(
-                        matches!(stage.begin(), Err(RotateError::Open { is_parked: true, .. })),
+                        matches!(stage.begin().await, Err(RotateError::Open { is_parked: true, .. })),
                         "{context}"
                     );
                     stage.world.broken.clear();
@@ -138,7 +141,7 @@ async fn a_step_that_fails_takes_everything_back() {
                 other => panic!("{context}: {other:?}"),
             }
             stage.check_old(&context);
-            assert!(stage.begin().is_ok(), "{context}: and the next may begin");
+            assert!(stage.begin().await.is_ok(), "{context}: and the next may begin");
         }
     }
 }
@@ -152,7 +155,7 @@ async fn whatever_happens_one_value_works_everywhere_in_the_end() {
     for _ in 0..200 {
         let shape = *random.pick(&SHAPES);
         let mut stage = Stage::new(shape);
-        let steps = stage.begin().unwrap().steps;
+        let steps = stage.begin().await.unwrap().steps;
         let mut history = vec![shape.name.to_owned()];
         for _ in 0..random.below(5) {
             stage.world.broken.clear();
@@ -188,7 +191,7 @@ async fn neither_forward_nor_back_is_parked_until_one_works() {
             [(true, Command::Resume), (true, Command::RollBack), (false, Command::Resume)]
         {
             let mut stage = Stage::new(shape);
-            stage.begin().unwrap();
+            stage.begin().await.unwrap();
             stage.world.broken = vec!["check".into(), "undo write".into()];
             let ended = stage.ended(Command::Resume).await;
             assert!(
@@ -211,7 +214,7 @@ async fn neither_forward_nor_back_is_parked_until_one_works() {
 async fn an_end_of_the_old_value_that_fails_leaves_both() {
     let shape = SHAPES[4];
     let mut stage = Stage::new(shape);
-    stage.begin().unwrap();
+    stage.begin().await.unwrap();
     stage.ended(Command::Resume).await;
     stage.world.broken = vec!["bring over b".into()];
     let ended = stage.ended(Command::Retire).await;

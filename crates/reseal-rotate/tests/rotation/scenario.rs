@@ -103,8 +103,8 @@ impl Stage {
         Self { shape, plan, vault, world, before, _directory: directory }
     }
 
-    pub(crate) fn begin(&mut self) -> Result<Rotation, RotateError> {
-        let drafted = Proposal::draft(&self.plan, &mut self.vault, NAME, NewValue::Drawn, &OsRandom)?;
+    pub(crate) async fn begin(&mut self) -> Result<Rotation, RotateError> {
+        let drafted = Proposal::draft(&self.plan, &mut self.vault, NAME, NewValue::Drawn, &OsRandom).await?;
         Ok(drafted.begin(&mut self.vault, None)?.0)
     }
 

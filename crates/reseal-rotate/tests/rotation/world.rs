@@ -10,7 +10,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
-use reseal_rotate::rotation::{Action, Connector, EnvEdit, LoginAt, Standing, StepError, Values, Which};
+use reseal_engine::CancelToken;
+use reseal_rotate::rotation::{
+    Action, ColumnWork, Connector, EnvEdit, LoginAt, Standing, StepError, Values, Which,
+};
+use reseal_vault::Vault;
 use tokio::sync::Notify;
 
 type Variables = BTreeMap<String, String>;
@@ -199,6 +203,15 @@ impl Connector for World {
         }
         self.dies(true).await;
         Ok(())
+    }
+
+    async fn columns(
+        &mut self,
+        _: &mut Vault,
+        work: ColumnWork<'_>,
+        _: &CancelToken,
+    ) -> Result<(), StepError> {
+        panic!("no scenario has {work:?}")
     }
 
     async fn output(&mut self, action: &Action, _: &Values) -> Result<Box<dyn Read>, StepError> {

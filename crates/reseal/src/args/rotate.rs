@@ -55,6 +55,12 @@ pub(crate) struct RotateArgs {
     /// Why, for the audit log
     #[arg(long, value_name = "REASON", value_parser = parse_reason)]
     pub(crate) reason: Option<String>,
+    /// Back the vault up to this file first, so that a new key of columns exists twice
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backup: Option<PathBuf>,
+    /// Let a new key of columns exist once only, for this reason
+    #[arg(long, value_name = "REASON", value_parser = parse_reason, conflicts_with = "backup")]
+    pub(crate) no_backup: Option<String>,
     /// Take the new value from this file, byte for byte
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     pub(crate) value_file: Option<PathBuf>,

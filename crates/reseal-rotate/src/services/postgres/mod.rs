@@ -4,6 +4,7 @@
 //! is (documentation of `CREATE ROLE`). Two valid passwords need two roles: [`alternate`].
 
 pub mod alternate;
+mod recorded;
 mod session;
 mod turn;
 mod verifier;
@@ -15,6 +16,7 @@ use reseal_engine::EngineError;
 use reseal_engine::postgres::PostgresTarget;
 use tokio_postgres::Client;
 
+pub use recorded::RotationRow;
 pub use session::{RoleState, Session};
 pub use turn::Turn;
 pub use verifier::{Stored, Verifier};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use reseal_engine::{Direction, EngineError, Observer, RunOptions, Silent, Survey};
 use reseal_rotate::RotateError;
-use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose, RecordState, records};
+use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose, RecordState, RunRecord, records};
+use reseal_rotate::rotation::{self, Rotation};
 use reseal_vault::Vault;
 
 use super::progress::Progress;
@@ -53,6 +54,7 @@ impl Work<'_> {
         ends: &mut Ends,
     ) -> Outcome<()> {
         let failed = |error| self.failed("re-encrypt", name, error);
+        self.check_not_rotated(vault, name, purpose).map_err(failed)?;
         let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
         let survey = run.survey().await.map_err(failed)?;
         run.check_other_run(&survey, vault).map_err(failed)?;
@@ -82,6 +84,19 @@ impl Work<'_> {
         };
         ends.told(done.exit(), done.object(), || done.words());
         Ok(())
+    }
+
+    /// A key that is being rotated takes its columns along; once it is in use everywhere, what was written under the old one
+    /// meanwhile may be brought after it.
+    fn check_not_rotated(&self, vault: &mut Vault, name: &str, purpose: Purpose) -> Result<(), RotateError> {
+        let Some(columns) = self.plan.columns(name) else { return Ok(()) };
+        let last = rotation::latest(vault, &self.plan.secret_name(&columns.key))?;
+        match last.filter(Rotation::is_open) {
+            Some(open) if purpose != Purpose::Resume || open.is_unfinished() => {
+                Err(RotateError::Rotated { columns: name.to_owned(), secret: open.name })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn drive_and_settle(
@@ -150,7 +165,11 @@ impl Work<'_> {
         let concerned: Vec<_> = names
             .into_iter()
             .filter(|name| {
-                known.iter().rfind(|record| record.columns == *name).is_some_and(|last| last.is_open(purpose))
+                let is_concerned = |last: &RunRecord| match purpose {
+                    Purpose::Resume => last.is_unfinished(),
+                    _ => last.is_open(purpose),
+                };
+                known.iter().rfind(|record| record.columns == *name).is_some_and(is_concerned)
             })
             .collect();
         if concerned.is_empty() {

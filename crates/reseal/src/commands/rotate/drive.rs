@@ -1,12 +1,14 @@
 //! The commands that change the world: `rotate`, `resume`, `rollback`, `retire`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use reseal_engine::CancelToken;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::Strategy;
 use reseal_rotate::rotation::{
-    Ended, Machine, NewValue, Outside, Proposal, Rotation, RotationLock, State, Step, Told, latest,
+    Action, Ended, KeyCopy, Machine, NewValue, Outside, Proposal, Rotation, RotationLock, State, Step, Told,
+    latest,
 };
 use reseal_vault::{Clock, SystemClock, Vault};
 
@@ -35,12 +37,13 @@ impl Work<'_> {
         let mut ends = Ends::new(self.app.ui, "rotations");
         // All of them are rehearsed before the first changes anything.
         let mut proposals = Vec::new();
+        let copy = key_copy(args);
         for name in &names {
             let new = match &value {
                 Some(value) => NewValue::Imposed(self.imposed(name, value)?),
                 None => self.new_value(&mut vault, name)?,
             };
-            match self.rehearse(&mut vault, name, new).await {
+            match self.rehearse(&mut vault, name, new, Some(&copy)).await {
                 Ok(proposal) => proposals.push(proposal),
                 Err(error) => ends.failed(name, &self.failed(name, error)),
             }
@@ -92,7 +95,10 @@ impl Work<'_> {
         for draw in 1.. {
             let (proposal, mut outside) = match rehearsed.take() {
                 Some(rehearsed) => rehearsed,
-                None => self.rehearse(vault, &name, NewValue::Drawn).await.map_err(failed)?,
+                None => {
+                    let copy = key_copy(args);
+                    self.rehearse(vault, &name, NewValue::Drawn, Some(&copy)).await.map_err(failed)?
+                }
             };
             let (rotation, _) = proposal.begin(vault, args.reason.clone()).map_err(failed)?;
             let driven = self.drive(vault, &mut outside, rotation, Order::GoOn).await;
@@ -207,9 +213,21 @@ impl Work<'_> {
             rotation.rehearse_end(outside, &values).await?;
         }
         let (ui, name) = (self.app.ui, rotation.name.clone());
+        let mut stopped = BTreeMap::new();
         let mut watch = |step: &Step, told: Told<'_>| match told {
-            Told::Begun => {}
-            Told::Done => ui.note(format!("{name}: {} (done)", step.action)),
+            Told::Begun => {
+                if let Action::StopApp { app } = &step.action {
+                    stopped.insert(app.clone(), Instant::now());
+                }
+            }
+            Told::Done => {
+                ui.note(format!("{name}: {} (done)", step.action));
+                if let Action::StartApp { app } = &step.action
+                    && let Some(since) = stopped.remove(app)
+                {
+                    ui.note(format!("{name}: {app} stood still for {:.1} s", since.elapsed().as_secs_f64()));
+                }
+            }
             Told::Undone => ui.note(format!("{name}: {} (taken back)", step.action)),
             Told::Failed(why) => ui.note(format!("{name}: {} failed: {why}", step.action)),
         };
@@ -239,6 +257,7 @@ impl Work<'_> {
             (Ended::Done | Ended::Overlap { .. }, _) => Exit::Done,
             (Ended::RolledBack { .. }, Order::RollBack) => Exit::Done,
             (Ended::RolledBack { .. }, _) => Exit::RolledBack,
+            (Ended::Refused { .. }, _) => Exit::Refused,
             (Ended::NeedsAttention { .. }, _) => Exit::NeedsAttention,
         };
         if rotation.state == State::Overlap && matches!(ended, Ended::RolledBack { .. }) {
@@ -256,6 +275,14 @@ impl Work<'_> {
             asked.cancel();
         });
         token
+    }
+}
+
+fn key_copy(args: &RotateArgs) -> KeyCopy {
+    match (&args.backup, &args.no_backup) {
+        (Some(file), _) => KeyCopy::BackUp(file.clone()),
+        (None, Some(reason)) => KeyCopy::Waived(reason.clone()),
+        (None, None) => KeyCopy::Needed,
     }
 }
 

@@ -8,7 +8,9 @@ use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
-use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations};
+use reseal_rotate::rotation::{
+    KeyCopy, NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations,
+};
 use reseal_rotate::scrub::Known;
 use reseal_vault::{SecretName, Vault};
 use serde_json::json;
@@ -62,7 +64,7 @@ impl<'a> Work<'a> {
         let mut vault = self.app.vault()?;
         let mut ends = Ends::new(self.app.ui, "secrets");
         for name in names {
-            match self.rehearse(&mut vault, name, NewValue::Drawn).await {
+            match self.rehearse(&mut vault, name, NewValue::Drawn, None).await {
                 Ok((proposal, _)) => ends.told(Exit::Done, report::proposal_object(&proposal), || {
                     report::proposal_words(&proposal)
                 }),
@@ -72,14 +74,19 @@ impl<'a> Work<'a> {
         ends.end()
     }
 
-    /// A rotation that would work, and the world that knows how it was before.
+    /// A rotation that would work, and the world that knows how it was before. One that is to begin says where the second
+    /// copy of a new key comes from.
     async fn rehearse(
         &self,
         vault: &mut Vault,
         name: &str,
         new: NewValue,
+        copy: Option<&KeyCopy>,
     ) -> Result<(Proposal, Outside<'a>), RotateError> {
-        let mut proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom)?;
+        let mut proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom).await?;
+        if let Some(copy) = copy {
+            proposal.set_key_copy(copy)?;
+        }
         let mut outside = self.outside(vault, name, proposal.steps())?;
         proposal.rehearse(&mut outside).await?;
         outside.notes().iter().for_each(|note| self.app.ui.note(format!("{name}: {note}")));
@@ -157,8 +164,10 @@ impl<'a> Work<'a> {
         let mut names = Vec::new();
         for name in self.plan.file.secrets.keys() {
             let strategy = self.plan.secret(name).ok().and_then(|secret| secret.strategy);
-            if matches!(strategy, Some(Strategy::Paste | Strategy::Issue | Strategy::Columns)) {
+            if matches!(strategy, Some(Strategy::Paste | Strategy::Issue)) {
                 self.app.ui.note(format!("{name} is left out: reseal does not make its value"));
+            } else if strategy == Some(Strategy::Columns) {
+                self.app.ui.note(format!("{name} is left out: columns are re-encrypted by name only"));
             } else {
                 names.push(name.clone());
             }

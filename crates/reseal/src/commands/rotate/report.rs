@@ -69,6 +69,7 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
         Ended::RolledBack { why: Some(why), .. } => {
             format!("{name}: failed and taken back; everything is as it was\n  {why}")
         }
+        Ended::Refused { why } => format!("{name}: version {from} cannot end yet; both values work\n  {why}"),
         Ended::NeedsAttention { why } => format!(
             "{name}: needs attention, between version {from} and version {to}\n  {why}\n  \
              when that is mended: `reseal rotate resume {name}`, or `reseal rotate rollback {name}`"

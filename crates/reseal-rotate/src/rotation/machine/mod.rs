@@ -13,18 +13,21 @@
 //! Every step is announced in the vault before it is done and reported after; the report of one and the announcement of
 //! the next are one transaction. After a crash the world is probed: the journal may be one step behind it.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
+mod order;
+mod saved;
+mod vaulted;
 
 use reseal_crypto::SecretBytes;
 use reseal_engine::CancelToken;
 use reseal_vault::{Event, Outcome, SecretName, Timestamp, Vault, VaultError};
 
-use super::action::{Action, Which};
+use order::{proofs_of_old, undo_order};
+
+use super::action::Action;
 use super::connector::{Connector, Standing, StepError, Values};
 use super::owed;
 use super::record::{Act, Rotation, State, Step, StepState};
-use super::saved::{self, NotSaved};
+use crate::columns::Settlement;
 use crate::error::RotateError;
 
 /// How a rotation stands when a command ends.
@@ -43,6 +46,11 @@ pub enum Ended {
         why: Option<String>,
         /// Whether the service refused the value by a rule of its own, so that another value may do.
         by_policy: bool,
+    },
+    /// The old value was not to end yet: nothing was changed, and both values work.
+    Refused {
+        /// What is in the way.
+        why: String,
     },
     /// Neither forward nor back.
     NeedsAttention {
@@ -236,7 +244,8 @@ impl<'a> Machine<'a> {
 
     /// Announces a step and does it; one that was announced before a crash is done unless the world says that it is.
     async fn change(&mut self, index: usize, action: &Action) -> Result<(), Halt> {
-        if self.rotation.steps[index].state == StepState::Doing {
+        let is_resumed = self.rotation.steps[index].state == StepState::Doing;
+        if is_resumed {
             // What was captured before the crash stays: by now the world may be changed already.
             let kept = self.rotation.steps[index].kept();
             let standing = self.world.probe(action, &self.values, &kept).await;
@@ -248,25 +257,21 @@ impl<'a> Machine<'a> {
             self.rotation.steps[index].begin(kept);
             self.save(Event::intent(action.to_string()))?;
         }
-        if let Action::SaveOutput { name, .. } = action {
-            return self.save_output(action, name).await;
+        match action {
+            Action::SaveOutput { name, .. } => return self.save_output(action, name).await,
+            Action::BackUp { file } => return self.back_up(file, is_resumed),
+            Action::Reencrypt { columns, stopped } => return self.reencrypt(columns, stopped).await,
+            _ => {}
         }
         let kept = self.rotation.steps[index].kept();
         self.world.apply(action, &self.values, &kept).await.map_err(|error| self.said(error))
     }
 
-    async fn save_output(&mut self, action: &Action, name: &str) -> Result<(), Halt> {
-        let output = self.world.output(action, &self.values).await.map_err(|error| self.said(error))?;
-        match saved::save(self.vault, name, output, &self.cancel) {
-            Ok(()) => Ok(()),
-            Err(NotSaved::Cancelled) => Err(self.interrupted().into()),
-            Err(NotSaved::Output(why)) => Err(Halt::Step(why)),
-            Err(NotSaved::Vault(error)) => Err(RotateError::from(error).into()),
-        }
-    }
-
     /// Proofs change nothing, so a signal may break them off.
     async fn prove(&mut self, action: &Action) -> Result<(), Halt> {
+        if let Action::ProveColumns { columns } = action {
+            return self.prove_columns(columns).await;
+        }
         let (cancel, nothing) = (self.cancel.clone(), SecretBytes::default());
         let proved = tokio::select! {
             proved = self.world.apply(action, &self.values, &nothing) => proved,
@@ -297,12 +302,16 @@ impl<'a> Machine<'a> {
         let step = &self.rotation.steps[index];
         let (action, kept) = (step.action.clone(), step.kept());
         self.save(Event::intent(format!("undo: {action}")))?;
-        let undone = if action.follows_files() {
-            self.world.apply(&action, &self.values, &kept).await
+        if let Some((columns, stopped)) = self.taken_back(&action) {
+            self.take_back(&columns, &stopped).await?;
         } else {
-            self.world.undo(&action, &self.values, &kept).await
-        };
-        undone.map_err(|error| self.said(error))?;
+            let undone = if action.follows_files() {
+                self.world.apply(&action, &self.values, &kept).await
+            } else {
+                self.world.undo(&action, &self.values, &kept).await
+            };
+            undone.map_err(|error| self.said(error))?;
+        }
         self.rotation.steps[index].state = StepState::Undone;
         self.results.push(self.rotation.event(Event::done(format!("undo: {action}"))));
         Ok(())
@@ -312,6 +321,7 @@ impl<'a> Machine<'a> {
     fn finish(&mut self) -> Result<(), RotateError> {
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
+        let runs = Settlement::of(self.vault, &self.rotation.id(), false)?;
         let rotation = &mut self.rotation;
         rotation.state = if rotation.retires() { State::Overlap } else { State::Done };
         (rotation.attention, rotation.failure) = (None, None);
@@ -326,6 +336,7 @@ impl<'a> Machine<'a> {
             if rotation.state == State::Done {
                 rotation.ended_at = Some(batch.now());
             }
+            runs.put(batch)?;
             rotation.store(batch)?;
             Ok(((), rotation.event(Event::done("rotate"))))
         })
@@ -354,6 +365,7 @@ impl<'a> Machine<'a> {
     fn rolled_back(&mut self) -> Result<(), RotateError> {
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
+        let runs = Settlement::of(self.vault, &self.rotation.id(), true)?;
         let rotation = &mut self.rotation;
         rotation.attention = None;
         rotation.state = State::RolledBack;
@@ -366,6 +378,7 @@ impl<'a> Machine<'a> {
             } else if labels.current == Some(rotation.to) {
                 batch.revert(&name, rotation.from)?;
             }
+            runs.put(batch)?;
             rotation.ended_at = Some(batch.now());
             rotation.store(batch)?;
             Ok(((), rotation.event(Event::done("rollback"))))
@@ -376,7 +389,12 @@ impl<'a> Machine<'a> {
         self.rotation.state = State::Overlap;
         self.rotation.attention = None;
         self.save(Event::done("undo: retire old value"))?;
-        Ok(Ended::RolledBack { why: self.rotation.failure.clone(), by_policy: false })
+        let why = self.rotation.failure.clone();
+        let is_undone = |step: &Step| step.act == Act::Retire && step.state == StepState::Undone;
+        if self.rotation.steps.iter().any(is_undone) {
+            return Ok(Ended::RolledBack { why, by_policy: false });
+        }
+        Ok(Ended::Refused { why: why.unwrap_or_default() })
     }
 
     /// A half that failed is taken back, unless a step of it cannot be: then it waits for a person.
@@ -445,53 +463,4 @@ impl<'a> Machine<'a> {
 
 fn failed(action: &str, why: impl Into<String>) -> Event {
     Event { outcome: Outcome::Failed, ..Event::done(action) }.detail(why)
-}
-
-/// The steps that may have changed the world, in the order in which they are taken back.
-///
-/// Where a service holds one value at a time, all files go back first, then the service, then the applications. Where
-/// it holds two, applications go back turn by turn while both values work, and the service comes last.
-fn undo_order(steps: &[Step], acts: &[Act]) -> Vec<usize> {
-    let holds_one = steps.iter().any(|step| matches!(step.action, Action::SetLogin(_)));
-    let rank = |action: &Action| match action {
-        Action::RemoveLogin(_) => 0,
-        Action::SetLogin(_) => 2,
-        Action::BringOver { .. } if holds_one => 3,
-        Action::AddLogin(_) => 4,
-        _ => 1,
-    };
-    let mut order: Vec<usize> = (0..steps.len())
-        .filter(|&index| {
-            let step = &steps[index];
-            acts.contains(&step.act) && step.is_begun() && !step.action.is_proof()
-        })
-        .collect();
-    order.sort_by_key(|&index| {
-        let step = &steps[index];
-        let turn = if holds_one && step.action.is_write() { 0 } else { step.turn };
-        (
-            step.act == Act::Change,
-            rank(&step.action),
-            Reverse(turn),
-            step.action.follows_files(),
-            Reverse(index),
-        )
-    });
-    order
-}
-
-/// What shows that the old value works again wherever the new one may have been.
-fn proofs_of_old(steps: &[Step], acts: &[Act]) -> Vec<Action> {
-    let touched = steps.iter().filter(|step| acts.contains(&step.act) && step.state != StepState::Todo);
-    let (mut logins, mut apps) = (Vec::new(), BTreeSet::new());
-    for step in touched {
-        match &step.action {
-            Action::SetLogin(at) | Action::AddLogin(at) | Action::RemoveLogin(at) => {
-                logins.push(Action::TestLogin { at: at.of(Which::Old), value: Which::Old, accepted: true });
-            }
-            Action::BringOver { app } => drop(apps.insert(app.clone())),
-            _ => {}
-        }
-    }
-    logins.into_iter().chain(apps.into_iter().map(|app| Action::CheckApp { app })).collect()
 }

@@ -1,10 +1,13 @@
 //! From the plan to the steps of one rotation, resolved once: what exists, in which order, which files and servers.
 
+mod columns;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::action::{Action, EnvEdit, Field, LoginAt, TakesTurns, Which};
 use super::record::{Act, Phase, Step};
+use super::records;
 use crate::error::RotateError;
 use crate::plan::{Holds, Kind, Place, Plan, Secret, Spot, Strategy};
 
@@ -14,11 +17,12 @@ pub(super) fn steps(
     name: &str,
     secret: &Secret,
     strategy: Strategy,
+    by: &str,
 ) -> Result<Vec<Step>, RotateError> {
     let not_done = |what| Err(RotateError::NotRotated { secret: name.to_owned(), what });
     match strategy {
-        Strategy::InPlace | Strategy::Overlap | Strategy::Alternate | Strategy::Paste => {}
-        Strategy::Columns => return not_done("a key of columns; `reseal reencrypt` brings a new one out"),
+        Strategy::InPlace | Strategy::Overlap | Strategy::Alternate | Strategy::Paste | Strategy::Columns => {
+        }
         Strategy::NewUser => return not_done("`strategy = \"new-user\"`"),
         Strategy::Issue => return not_done("`strategy = \"issue\"`"),
     }
@@ -30,9 +34,20 @@ pub(super) fn steps(
         .canonicalize()
         .map_err(|source| RotateError::Directory { path: plan.directory().to_owned(), source })?;
     let mut draft = Draft { plan, name, secret, strategy, base, steps: Vec::new() };
-    draft.change()?;
-    draft.retire()?;
+    if strategy == Strategy::Columns {
+        draft.columns()?;
+    } else {
+        draft.change()?;
+        draft.retire()?;
+    }
+    draft.record(by);
     Ok(draft.steps)
+}
+
+/// The columns of which a secret is the key, by their names in the plan.
+pub(super) fn columns_under(plan: &Plan, name: &str) -> Vec<String> {
+    let is_under = |columns: &&str| plan.columns(columns).is_some_and(|columns| columns.key == name);
+    plan.column_names().filter(is_under).map(str::to_owned).collect()
 }
 
 /// How long the old value stays valid, in seconds, where two are valid at a time.
@@ -49,6 +64,23 @@ struct Draft<'a> {
     strategy: Strategy,
     base: PathBuf,
     steps: Vec<Step>,
+}
+
+/// One time that places are written and applications brought over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wave {
+    /// Applications learn the new value beside the one in use.
+    Announce,
+    /// The new value comes into use.
+    Change,
+    /// The old value is taken away.
+    Retire,
+}
+
+impl Wave {
+    fn act(self) -> Act {
+        if self == Self::Retire { Act::Retire } else { Act::Change }
+    }
 }
 
 /// What is written in one turn, and who reads it.
@@ -69,9 +101,7 @@ impl Draft<'_> {
     }
 
     fn change(&mut self) -> Result<(), RotateError> {
-        for command in &self.secret.before {
-            self.push(Act::Change, Phase::Before, 0, run(command));
-        }
+        self.before();
         let logins = self.logins()?;
         let has_two = self.has_two();
         for at in &logins {
@@ -83,21 +113,41 @@ impl Draft<'_> {
             self.push(Act::Change, Phase::Test, 0, test(at, Which::New, true));
             self.push(Act::Change, Phase::Test, 0, test(at, Which::Old, has_two));
         }
-        let last = self.turns(Act::Change)?;
+        let last = self.turns(Wave::Change, 0)?;
+        self.after(last, has_two);
+        Ok(())
+    }
+
+    fn before(&mut self) {
+        for command in &self.secret.before {
+            self.push(Act::Change, Phase::Before, 0, run(command));
+        }
+    }
+
+    /// The row about it comes last: nothing that follows can fail.
+    fn record(&mut self, by: &str) {
+        let Some(action) = records::step(self.plan, self.secret, by) else { return };
+        let of_change = |step: &Step| step.act == Act::Change;
+        let at = self.steps.iter().rposition(of_change).map_or(0, |last| last + 1);
+        let turn = self.steps.iter().filter(|step| of_change(step)).map(|step| step.turn).max().unwrap_or(0);
+        self.steps.insert(at, Step::new(Act::Change, Phase::After, turn, action));
+    }
+
+    /// What follows once every application has the new value.
+    fn after(&mut self, turn: usize, old_works: bool) {
         if !self.secret.check.is_empty() {
-            self.push(Act::Change, Phase::Check, last, Action::CheckSecret { old_works: has_two });
+            self.push(Act::Change, Phase::Check, turn, Action::CheckSecret { old_works });
         }
         for command in &self.secret.after {
-            self.push(Act::Change, Phase::After, last, run(command));
+            self.push(Act::Change, Phase::After, turn, run(command));
         }
-        Ok(())
     }
 
     fn retire(&mut self) -> Result<(), RotateError> {
         if !self.has_two() {
             return Ok(());
         }
-        let last = self.turns(Act::Retire)?;
+        let last = self.turns(Wave::Retire, 0)?;
         let logins = self.logins()?;
         for at in &logins {
             self.push(Act::Retire, Phase::Retire, last, Action::RemoveLogin(at.of(Which::Old)));
@@ -111,18 +161,19 @@ impl Draft<'_> {
         }
         if self.strategy == Strategy::Alternate {
             // Whoever was not brought over has lost its sessions by now.
-            for app in self.written(Act::Change)?.into_values().flat_map(|turn| turn.apps) {
+            for app in self.written(Wave::Change)?.into_values().flat_map(|turn| turn.apps) {
                 self.push(Act::Retire, Phase::Check, last, Action::CheckApp { app });
             }
         }
         Ok(())
     }
 
-    /// Writes, bringing over and checks, turn by turn; returns the last turn.
-    fn turns(&mut self, act: Act) -> Result<usize, RotateError> {
-        let turns = self.written(act)?;
-        let last = turns.keys().next_back().copied().unwrap_or(0);
+    /// Writes, bringing over and checks, turn by turn from this one on; returns the last turn.
+    fn turns(&mut self, wave: Wave, first: usize) -> Result<usize, RotateError> {
+        let (turns, act) = (self.written(wave)?, wave.act());
+        let last = first + turns.keys().next_back().copied().unwrap_or(0);
         for (turn, Turn { writes, apps }) in turns {
+            let turn = first + turn;
             for action in writes {
                 self.push(act, Phase::Write, turn, action);
             }
@@ -140,12 +191,12 @@ impl Draft<'_> {
         Ok(last)
     }
 
-    fn written(&self, act: Act) -> Result<BTreeMap<usize, Turn>, RotateError> {
+    fn written(&self, wave: Wave) -> Result<BTreeMap<usize, Turn>, RotateError> {
         let mut turns: BTreeMap<usize, Turn> = BTreeMap::new();
         let mut edited: BTreeMap<PathBuf, usize> = BTreeMap::new();
         let mut places = Vec::new();
         for place in &self.secret.write {
-            places.extend(self.puts(place, act)?.map(|value| (place, value)));
+            places.extend(self.puts(place, wave)?.map(|value| (place, value)));
         }
         // Commands first: what is remote fails more often than a file.
         let (commands, files): (Vec<_>, Vec<_>) =
@@ -184,15 +235,19 @@ impl Draft<'_> {
         Ok(turns)
     }
 
-    /// What a place gets in this half of the rotation; `None` if it stays.
-    fn puts(&self, place: &Place, act: Act) -> Result<Option<Which>, RotateError> {
-        match (act, place.holds) {
-            (_, Some(Holds::Pending)) => Err(self.not_done("`holds = \"pending\"`")),
-            (Act::Change, None | Some(Holds::Current)) => Ok(Some(Which::New)),
-            (Act::Change, Some(Holds::Previous)) => Ok(Some(Which::Old)),
-            (Act::Retire, Some(Holds::Previous)) => Ok(Some(Which::Nothing)),
-            (Act::Retire, None | Some(Holds::Current)) => Ok(None),
+    /// What a place gets this time; `None` if it stays.
+    fn puts(&self, place: &Place, wave: Wave) -> Result<Option<Which>, RotateError> {
+        let holds = place.holds.unwrap_or_default();
+        if holds == Holds::Pending && self.secret.strategy != Some(Strategy::Columns) {
+            return Err(self.not_done("`holds = \"pending\"`"));
         }
+        Ok(match (wave, holds) {
+            (Wave::Announce, Holds::Pending) | (Wave::Change, Holds::Current) => Some(Which::New),
+            (Wave::Change, Holds::Previous) => Some(Which::Old),
+            (Wave::Change, Holds::Pending) | (Wave::Retire, Holds::Previous) => Some(Which::Nothing),
+            (Wave::Announce, Holds::Current | Holds::Previous)
+            | (Wave::Retire, Holds::Current | Holds::Pending) => None,
+        })
     }
 
     fn edit(&self, place: &Place, var: &str, value: Which) -> Result<EnvEdit, RotateError> {
@@ -210,7 +265,7 @@ impl Draft<'_> {
             spot if takes_turns && place.holds_user() => (spot, Field::User),
             spot => (spot, Field::Value),
         };
-        Ok(EnvEdit { var: var.to_owned(), spot, value, field })
+        Ok(EnvEdit { var: var.to_owned(), spot, value, field, holds: place.holds.unwrap_or_default() })
     }
 
     fn logins(&self) -> Result<Vec<LoginAt>, RotateError> {
