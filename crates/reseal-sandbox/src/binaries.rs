@@ -26,11 +26,25 @@ pub fn postgres_directory() -> Result<PathBuf, SandboxError> {
 ///
 /// [`SandboxError::MissingProgram`] with the package to install.
 pub fn redis_server() -> Result<PathBuf, SandboxError> {
+    usual(&["redis-server", "valkey-server"])
+        .ok_or(SandboxError::MissingProgram { program: "redis-server", package: "redis-server" })
+}
+
+/// The program `pgbouncer`.
+///
+/// # Errors
+///
+/// [`SandboxError::MissingProgram`] with the package to install.
+pub fn pgbouncer() -> Result<PathBuf, SandboxError> {
+    usual(&["pgbouncer"]).ok_or(SandboxError::MissingProgram { program: "pgbouncer", package: "pgbouncer" })
+}
+
+/// A program on `PATH` or where packages put servers.
+fn usual(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from);
     let directories: Vec<_> = std::env::split_paths(&path).chain(usual).collect();
-    find_in(&directories, &["redis-server", "valkey-server"])
-        .ok_or(SandboxError::MissingProgram { program: "redis-server", package: "redis-server" })
+    find_in(&directories, names)
 }
 
 fn find_in(directories: &[PathBuf], names: &[&str]) -> Option<PathBuf> {

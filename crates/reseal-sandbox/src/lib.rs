@@ -3,6 +3,7 @@
 //! ```text
 //! postgres::Server   a server of one's own, in a temporary directory, killed and restarted at will
 //! redis::Server      the same for Redis, with its password in each of the places where people keep it
+//! pooler::Pooler     PgBouncer in transaction mode before a Postgres
 //! table::Table       the encrypted table of the runbook, filled with values that follow from a seed
 //! writer::Writer     an application that writes to it and keeps a ledger of what must be read back
 //! proxy::Proxy       a wire that can be cut
@@ -16,6 +17,7 @@ pub mod codec;
 mod error;
 mod guard;
 pub mod ledger;
+pub mod pooler;
 pub mod postgres;
 mod private;
 pub mod proxy;

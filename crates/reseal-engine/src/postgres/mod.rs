@@ -2,7 +2,8 @@
 //!
 //! Rows are found by physical position: spans are block ranges, read by TID range scans in binary COPY, and written by
 //! one `UPDATE` from arrays per batch. State stands in schema `reseal` of the target database. Every setting is
-//! `SET LOCAL` in its transaction and no statement is named, so a transaction pooler in between does no harm.
+//! `SET LOCAL` in its transaction, and a statement has a name only where the connection is one to a server process of its
+//! own, so a transaction pooler in between does no harm.
 
 mod address;
 mod arrays;
@@ -13,6 +14,7 @@ mod copy;
 mod describe;
 mod leaf;
 mod position;
+mod prepared;
 mod read;
 mod schema;
 mod session;

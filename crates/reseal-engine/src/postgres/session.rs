@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::leaf::{LEAVES, Leaf};
+use super::prepared::Statements;
 use super::sql::{BEGIN_READ, not_new, quoted, reduce};
 use crate::batch::{Batch, Position};
 use crate::error::{DatabaseError, EngineError};
@@ -36,11 +37,14 @@ pub struct PostgresSession {
     pub(super) lock_streak: u32,
     /// Until when the table is written past locked rows at once.
     pub(super) skip_locked_until: Option<Instant>,
+    /// Those that every batch runs.
+    pub(super) statements: Statements,
     leaves: BTreeMap<String, Leaf>,
 }
 
 impl PostgresSession {
     pub(super) async fn new(client: Client, job: Arc<Job>) -> Result<Self, EngineError> {
+        let statements = Statements::of(&client).await.map_err(reading)?;
         let mut session = Self {
             client,
             not_new: not_new(&job),
@@ -50,6 +54,7 @@ impl PostgresSession {
             row_bytes: 0,
             lock_streak: 0,
             skip_locked_until: None,
+            statements,
             leaves: BTreeMap::new(),
         };
         let deadlock_ms = session.in_read_transaction(async |session| session.deadlock_ms().await).await?;

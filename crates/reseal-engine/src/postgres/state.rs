@@ -179,9 +179,10 @@ impl PostgresSession {
     /// Locks the span's row if the run is active, and the lease, the sequence number and the table are what they were;
     /// inside a batch.
     pub(super) async fn fence(&self, lease: &Lease) -> Result<bool, tokio_postgres::Error> {
-        let row = self
-            .client
-            .query_typed_opt(
+        let rows = self
+            .statements
+            .rows(
+                &self.client,
                 "SELECT 1 FROM reseal.span WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5
                     AND incarnation = coalesce(pg_relation_filenode(to_regclass(relation)), 0)
                     AND EXISTS (SELECT FROM reseal.run WHERE run_id = $1 AND state = 'active') FOR UPDATE",
@@ -194,23 +195,26 @@ impl PostgresSession {
                 ],
             )
             .await?;
-        Ok(row.is_some())
+        Ok(!rows.is_empty())
     }
 
-    /// Moves the span on: the checkpoint, in the transaction of the rows it accounts for.
+    /// Moves the span on: the checkpoint, in the transaction of the rows it accounts for. `false` if the lease is lost.
     pub(super) async fn checkpoint(
         &self,
         lease: &Lease,
         span: &SealedSpan,
-    ) -> Result<u64, tokio_postgres::Error> {
+    ) -> Result<bool, tokio_postgres::Error> {
         let record = span.record();
         let statement = format!(
             "UPDATE reseal.span SET next = $6, seq = $7, tallies = $8, digest = $9, mac = $10,
                     lease_until = clock_timestamp() + interval '{LEASE}'
-              WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5"
+              WHERE run_id = $1 AND pass = $2 AND number = $3 AND lease = $4 AND seq = $5
+          RETURNING 1"
         );
-        self.client
-            .execute_typed(
+        let moved = self
+            .statements
+            .rows(
+                &self.client,
                 &statement,
                 &[
                     (&self.run_id(), Type::BYTEA),
@@ -225,7 +229,8 @@ impl PostgresSession {
                     (&span.mac().as_slice(), Type::BYTEA),
                 ],
             )
-            .await
+            .await?;
+        Ok(moved.len() == 1)
     }
 
     pub(super) async fn find_spans(&mut self) -> Result<Vec<SealedSpan>, EngineError> {

@@ -120,12 +120,13 @@ impl PostgresSession {
         // Sent together: what was true of triggers when the session began may have changed, and costs no round trip.
         let relation = &leaf.name;
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(relation, Type::TEXT)];
-        let triggers = self.client.query_typed_one(TRIGGERS, &parameters);
-        let (fenced, triggers) = tokio::join!(self.fence(lease), triggers);
+        let (fenced, triggers) =
+            tokio::join!(self.fence(lease), self.statements.rows(&self.client, TRIGGERS, &parameters));
         if !fenced.map_err(writing)? {
             return Ok(Try::LeaseLost);
         }
         let triggers = triggers.map_err(writing)?;
+        let triggers = triggers.first().ok_or_else(|| strange("no answer about triggers"))?;
         (leaf.late_triggers, leaf.early_triggers) = (triggers.get(0), triggers.get(1));
         let all: Vec<u32> = (0..batch.changes().len() as u32).collect();
         let picked = match locking {
@@ -141,7 +142,7 @@ impl PostgresSession {
         let quarantined = self.insert_quarantine(&records).await?;
         let indices: Vec<u32> = missed.iter().map(|missed| missed.change).collect();
         let span = lease.settle(batch, &indices, self.job.plan.run, &self.job.keys)?;
-        if self.checkpoint(lease, &span).await.map_err(writing)? != 1 {
+        if !self.checkpoint(lease, &span).await.map_err(writing)? {
             return Ok(Try::LeaseLost);
         }
         observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
@@ -197,8 +198,9 @@ impl PostgresSession {
             self.difference(),
             if read_again { ", t.ctid" } else { "" },
         );
-        let parameters = columns.iter().map(|(column, ty)| (column, ty.clone()));
-        let rows = self.client.query_typed_raw(&statement, parameters).await.map_err(writing)?;
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            columns.iter().map(|(column, ty)| (column as &(dyn ToSql + Sync), ty.clone())).collect();
+        let rows = self.statements.stream(&self.client, &statement, &parameters).await.map_err(writing)?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(writing)? {
             let change = pick(picked, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;

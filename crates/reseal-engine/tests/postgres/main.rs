@@ -3,6 +3,7 @@
 
 mod common;
 mod errors;
+mod pooler;
 mod proof;
 mod refusals;
 mod resume;
