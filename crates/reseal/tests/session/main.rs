@@ -6,6 +6,7 @@ mod agent;
 mod columns;
 mod demo;
 mod env;
+mod envelopes;
 mod exit_codes;
 mod import;
 mod init;
