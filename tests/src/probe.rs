@@ -60,7 +60,7 @@ impl Account {
 
 /// Installs the triggers on the runbook's table and on the engine's spans, which it makes for that.
 ///
-/// The trigger on the table runs before the UPDATE, so that the engine writes as it does without one.
+/// As on any table with triggers, the engine reads every written row again; where there are none, it reads some.
 ///
 /// # Panics
 ///

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::error::EngineError;
+use crate::finding::Refusal;
 use crate::ledger::{Digest, RunState, SpanRecord, Tally};
 use crate::observer::{Event, Observer, Silent};
 use crate::options::{CancelToken, RunOptions, Switch};
@@ -199,14 +200,16 @@ impl Engine {
 
     async fn survey_with(&self, session: &mut dyn Session) -> Result<Survey, EngineError> {
         let (facts, sample) = session.survey().await?;
-        Survey::new(&self.job, facts, sample).await
+        let mut survey = Survey::new(&self.job, facts, sample).await?;
+        // The longest value of a run that is on its way may be one that it wrote: that one fits, and grows no more.
+        if session.standing().await?.is_some() {
+            survey.facts.refusals.retain(|refusal| !matches!(refusal, Refusal::TooNarrow { .. }));
+        }
+        Ok(survey)
     }
 
     async fn run_passes(&self, mut session: Box<dyn Session>, mut pass: u32) -> Result<Outcome, EngineError> {
-        let mut horizon = match &self.options.switch {
-            Switch::Confirmed => Some(session.horizon().await?),
-            Switch::Awaited(_) => None,
-        };
+        let mut switched = matches!(self.options.switch, Switch::Confirmed);
         let first_pass = pass.max(1);
         let last_pass = pass.saturating_add(self.options.passes_max);
         if pass == 0 {
@@ -221,15 +224,14 @@ impl Engine {
             let end = crew.drain(pass).await?;
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
-                match &horizon {
-                    None => horizon = Some(self.await_switch(session.as_mut()).await?),
-                    Some(horizon) => {
-                        let proof;
-                        (session, proof) = self.prove(session, horizon).await?;
-                        if proof.old() == 0 {
-                            session.set_state(RunState::Proved).await?;
-                            return self.outcome(session, proof).await;
-                        }
+                if !std::mem::replace(&mut switched, true) {
+                    self.await_switch().await?;
+                } else {
+                    let proof;
+                    (session, proof) = self.prove(session).await?;
+                    if proof.old() == 0 {
+                        session.set_state(RunState::Proved).await?;
+                        return self.outcome(session, proof).await;
                     }
                 }
             }
@@ -242,9 +244,9 @@ impl Engine {
     }
 
     /// Proves a run that was proved before: values under the old key may have come since, then it goes on.
-    async fn prove_again(&self, mut session: Box<dyn Session>, pass: u32) -> Result<Outcome, EngineError> {
-        let horizon = self.await_switch(session.as_mut()).await?;
-        let (mut session, proof) = self.prove(session, &horizon).await?;
+    async fn prove_again(&self, session: Box<dyn Session>, pass: u32) -> Result<Outcome, EngineError> {
+        self.await_switch().await?;
+        let (mut session, proof) = self.prove(session).await?;
         if proof.old() == 0 {
             return self.outcome(session, proof).await;
         }
@@ -253,13 +255,11 @@ impl Engine {
         self.run_passes(session, pass).await
     }
 
-    /// Reads the table once nothing from before the switch runs any more.
-    async fn prove(
-        &self,
-        mut session: Box<dyn Session>,
-        horizon: &Horizon,
-    ) -> Result<(Box<dyn Session>, Census), EngineError> {
-        self.await_old_transactions(session.as_mut(), horizon).await?;
+    /// Reads the table once nothing runs any more that runs now: what a transaction wrote under the old key before the
+    /// snapshot, and commits after it, no snapshot shows.
+    async fn prove(&self, mut session: Box<dyn Session>) -> Result<(Box<dyn Session>, Census), EngineError> {
+        let now = session.horizon().await?;
+        self.await_old_transactions(session.as_mut(), &now).await?;
         self.observer.event(Event::Proving);
         let proof = self.read(session, Reading::Proof).await?;
         Ok((self.store.session(self.job.clone()).await?, proof))
@@ -332,8 +332,8 @@ impl Engine {
         Ok(pass)
     }
 
-    /// Waits until the caller says that every writer uses the new key, and notes who runs then.
-    async fn await_switch(&self, session: &mut dyn Session) -> Result<Horizon, EngineError> {
+    /// Waits until the caller says that every writer uses the new key.
+    async fn await_switch(&self) -> Result<(), EngineError> {
         if let Switch::Awaited(receiver) = &self.options.switch {
             let mut receiver = receiver.clone();
             if !*receiver.borrow() {
@@ -347,7 +347,7 @@ impl Engine {
                 }
             }
         }
-        session.horizon().await
+        Ok(())
     }
 
     async fn await_old_transactions(
@@ -367,7 +367,7 @@ impl Engine {
             }
             if Instant::now() >= deadline {
                 return Err(EngineError::NeedsAttention(format!(
-                    "the proof waits for transactions that began before the switch: {}",
+                    "the proof waits for transactions that began before it: {}",
                     holders.join(", ")
                 )));
             }

@@ -200,7 +200,7 @@ impl Refusal {
             }
             Self::ColumnType { .. } => "use a column of type text, varchar or bytea".into(),
             Self::RowBindingWithoutKey => "use binding `column`, or add a primary key".into(),
-            Self::WrongKey { .. } => "inspect the column to see which formats and keys are present".into(),
+            Self::WrongKey { .. } => "`reseal reencrypt plan` shows which formats and keys the sampled values are under".into(),
             Self::Encoding { .. } => {
                 "name it: `encoding = \"base64url\"`, or `\"base64url-unpadded\"` where values do not end in `=`".into()
             }

@@ -214,8 +214,9 @@ pub trait Session: Send + 'static {
 
     /// Writes a batch and the span's new record in one transaction.
     ///
-    /// A row changes only where its key and every column that is set still hold, byte for byte, what was read. What
-    /// the database then holds is compared with what was sent before the transaction commits.
+    /// A row changes only where the version of it that was read stands, with its whole key; stores that know no
+    /// versions compare every column that is set, byte for byte. What the database then holds is compared with what
+    /// was sent before the transaction commits.
     ///
     /// # Errors
     ///

@@ -52,7 +52,8 @@ impl Survey {
         let census = census_on_pool(job.clone(), sample, Look::OldFirst).await?;
         for (name, column) in job.column_names().zip(&census.columns) {
             let opened = column.old + column.new;
-            let sampled = opened + column.unopened();
+            // An empty value says nothing about the key.
+            let sampled = opened + column.unopened() - column.left.of(Reason::Empty);
             if column.left.of(Reason::EncodingNotNamed) > 0 {
                 facts.refusals.push(Refusal::Encoding { column: name.into() });
             } else if sampled > 0 && opened * 2 < sampled {
@@ -67,6 +68,23 @@ impl Survey {
     /// The reasons not to start.
     pub fn refusals(&self) -> &[Refusal] {
         &self.facts.refusals
+    }
+}
+
+impl TableFacts {
+    /// Refuses a column that takes fewer characters than a value needs; of several values the longest counts.
+    pub(crate) fn judge_width(&mut self, column: &str, limit: u64, needed: u64) {
+        let known = self.refusals.iter_mut().find_map(|refusal| match refusal {
+            Refusal::TooNarrow { column: other, needed, .. } if other == column => Some(needed),
+            _ => None,
+        });
+        match known {
+            Some(known) => *known = needed.max(*known),
+            None if needed > limit => {
+                self.refusals.push(Refusal::TooNarrow { column: column.into(), limit, needed });
+            }
+            None => {}
+        }
     }
 }
 
@@ -92,11 +110,7 @@ fn judge_widths(job: &Job, facts: &mut TableFacts) {
         let (Some(limit), longest) = (facts.widths[index], facts.longest[index]) else { continue };
         let longest = usize::try_from(longest).unwrap_or(usize::MAX);
         match column.from.spec.grown_len(&column.to.spec, column.column_type, longest) {
-            Ok(needed) if needed as u64 > limit => {
-                let needed = needed as u64;
-                facts.refusals.push(Refusal::TooNarrow { column: column.name.clone(), limit, needed });
-            }
-            Ok(_) => {}
+            Ok(needed) => facts.judge_width(&column.name, limit, needed as u64),
             Err(error) => {
                 facts.refusals.push(Refusal::Format { column: column.name.clone(), why: error.to_string() });
             }

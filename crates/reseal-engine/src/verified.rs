@@ -22,7 +22,7 @@ pub enum Reason {
     Unopened,
     /// Names a key of the plan, but does not authenticate: damaged, or moved from another place.
     Corrupt,
-    /// Asks for more memory or work than is allowed, or would after sealing.
+    /// Asks for more memory or work than is allowed.
     TooLarge,
     /// Opens once it is read as base64url, which the plan does not say.
     EncodingNotNamed,

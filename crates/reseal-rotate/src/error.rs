@@ -102,6 +102,16 @@ pub enum RotateError {
         /// What the new key has to be; any kind will do without it.
         kind: Option<SecretKind>,
     },
+    /// The new key is the old one.
+    #[error("versions {old} and {new} of key `{secret}` are the same key: values would not change hands")]
+    SameKey {
+        /// The secret.
+        secret: String,
+        /// Its current version.
+        old: u64,
+        /// Its pending version.
+        new: u64,
+    },
     /// The new key is not what the new format takes.
     #[error(
         "version {version} of key `{secret}` is of kind {found}; the new format takes one of kind {kind}"
@@ -336,6 +346,7 @@ impl RotateError {
             }
             Self::NoPendingKey { .. }
             | Self::WrongKind { .. }
+            | Self::SameKey { .. }
             | Self::NoSecondCopy { .. }
             | Self::NotDone { .. }
             | Self::ColumnId { .. }
@@ -384,6 +395,9 @@ impl RotateError {
                     "make one with `reseal generate {secret}{kind} --pending`, or bring one with `reseal put {secret}{kind} --pending`"
                 )
             }
+            Self::SameKey { secret, .. } => format!(
+                "drop it with `reseal discard {secret}`, then make another with `reseal generate {secret} --pending`"
+            ),
             Self::WrongKind { secret, kind, .. } => format!(
                 "drop it with `reseal discard {secret}`, then make one with `reseal generate {secret} --kind {kind} --pending`"
             ),

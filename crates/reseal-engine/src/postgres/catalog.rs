@@ -1,13 +1,12 @@
 //! What the catalogs say for or against a run.
 
-use reseal_formats::ColumnType;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::describe::{column_type, key_columns, key_type};
 use super::leaf::with_tree;
 use super::session::PostgresSession;
-use super::sql::{column_expression, quoted, reduce};
+use super::sql::{column_expression, not_new_column, reduce};
 use crate::error::EngineError;
 use crate::finding::{Refusal, Warning};
 use crate::plan::KeyType;
@@ -76,7 +75,7 @@ impl PostgresSession {
             }
             if let Some(width) = row.get::<_, Option<i32>>(3).and_then(|width| u64::try_from(width).ok()) {
                 facts.widths[index] = Some(width);
-                facts.longest[index] = self.longest(&column.name, column.column_type).await?;
+                facts.longest[index] = self.longest(index).await?;
             }
         }
         Ok(())
@@ -160,12 +159,14 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// Characters of the longest value of a limited column.
-    pub(super) async fn longest(&self, column: &str, column_type: ColumnType) -> Result<u64, EngineError> {
+    /// Characters of the longest value of a limited column that is still to be rewritten.
+    async fn longest(&self, index: usize) -> Result<u64, EngineError> {
+        let column = &self.job.plan.columns[index];
         let statement = format!(
-            "SELECT coalesce(max(length({})), 0)::int8 FROM {} AS t",
-            column_expression(column, column_type),
-            self.table()
+            "SELECT coalesce(max(length({})), 0)::int8 FROM {} AS t WHERE {}",
+            column_expression(&column.name, column.column_type),
+            self.table(),
+            not_new_column(&self.job, index).as_deref().unwrap_or("true"),
         );
         let rows = self.rows(&statement, &[]).await?;
         Ok(rows.first().and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok()).unwrap_or(0))
@@ -215,7 +216,7 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
         (false, _) => {}
     }
     if row.get(10) {
-        facts.warnings.push(Warning::Superuser { relation: quoted(&name), owner: row.get(11) });
+        facts.warnings.push(Warning::Superuser { relation: name.clone(), owner: row.get(11) });
     }
     if row.get(12) {
         facts

@@ -1,4 +1,4 @@
-//! CHECK constraints over the columns of a run: each is evaluated on values as the run would write them.
+//! What columns take: their CHECK constraints and widths, tried on values as the run would write them.
 
 use reseal_formats::ColumnType;
 use tokio_postgres::types::{ToSql, Type};
@@ -38,7 +38,8 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// Seals the sample of a leaf, and its longest values, as the run would, and tries the constraints on them.
+    /// Seals the sample of a leaf, and its longest values, as the run would, and tries constraints and widths on them.
+    /// What a compressed value grows to, no length of its message tells.
     pub(super) async fn judge_checks(
         &mut self,
         leaf: &str,
@@ -47,7 +48,7 @@ impl PostgresSession {
     ) -> Result<(), EngineError> {
         let find = async |session: &mut Self| session.constraints(leaf).await;
         let constraints = self.in_read_transaction(find).await?;
-        if constraints.is_empty() {
+        if constraints.is_empty() && facts.widths.iter().all(Option::is_none) {
             return Ok(());
         }
         let mut batches = vec![sample.clone()];
@@ -57,12 +58,23 @@ impl PostgresSession {
             if sealed.changes().is_empty() {
                 continue;
             }
+            self.judge_sealed_widths(&sealed, facts);
             for constraint in &constraints {
                 let found = self.try_constraint(leaf, constraint, &sealed, facts).await?;
                 facts.refusals.extend(found.filter(|refusal| !facts.refusals.contains(refusal)));
             }
         }
         Ok(())
+    }
+
+    fn judge_sealed_widths(&self, sealed: &VerifiedBatch, facts: &mut TableFacts) {
+        for ((column, cells), limit) in self.job.column_names().zip(sealed.sealed()).zip(facts.widths.clone())
+        {
+            let needed = cells.iter().flatten().map(|value| value.len() as u64).max();
+            if let (Some(limit), Some(needed)) = (limit, needed) {
+                facts.judge_width(column, limit, needed);
+            }
+        }
     }
 
     async fn try_constraint(

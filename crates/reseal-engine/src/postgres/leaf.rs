@@ -69,11 +69,11 @@ macro_rules! early_triggers {
 pub(super) const TRIGGERS: &str =
     concat!("SELECT ", late_triggers!("$1::text::regclass"), ", ", early_triggers!("$1::text::regclass"));
 
-/// Lists the leaves of table `$1` (as `regclass` text); `$2` are the names of the columns that are set.
+/// Lists table `$1` (as `regclass` text) with its partitions and children; `$2` are the names of the columns that are set.
 pub(super) const LEAVES: &str = with_tree!(concat!(
     "SELECT format('%I.%I', n.nspname, c.relname),
            coalesce(pg_relation_filenode(c.oid), 0)::int8,
-           pg_relation_size(c.oid) / current_setting('block_size')::int8,
+           coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int8,
            coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) > 0,
            ",
     late_triggers!("c.oid"),
@@ -82,9 +82,9 @@ pub(super) const LEAVES: &str = with_tree!(concat!(
     early_triggers!("c.oid"),
     ",
            EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey)
-                    WHERE x.indrelid = c.oid AND x.indisunique AND a.attname = ANY ($2::text[]))
+                    WHERE x.indrelid = c.oid AND x.indisunique AND a.attname = ANY ($2::text[])),
+           c.relkind::text
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = 'r'
      ORDER BY 1"
 ));
 

@@ -4,7 +4,7 @@
 //! in one go doubles it and adds an entry to every index for every row. A first pass therefore goes over the blocks of
 //! a window once for each of four stripes of their rows. What the first stripe left behind is dead and gone when the
 //! second is read, as soon as no transaction is left that might still see it; the new versions of the second then stay
-//! on their own page, where no index has to change (HOT). The table grows by a quarter.
+//! on their own page, where no index has to change (HOT). The table grows by about 40 %.
 //!
 //! A stripe is told by the row key, not by the place: a row that was rewritten on its page is still of the stripe that
 //! was just done, so that nothing is met twice. Where integers are counted up, their last bits tell it: cheaper than a

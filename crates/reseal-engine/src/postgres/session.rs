@@ -13,6 +13,7 @@ use super::prepared::Statements;
 use super::sql::{BEGIN_READ, not_new, quoted, reduce};
 use crate::batch::{Batch, Position};
 use crate::error::{DatabaseError, EngineError};
+use crate::finding::Refusal;
 use crate::ledger::{RunState, ScanRange, SealedSpan};
 use crate::observer::Observer;
 use crate::plan::Job;
@@ -104,6 +105,11 @@ impl PostgresSession {
     }
 
     /// All leaves as they are now; inside a transaction of ours.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Refused`] if there is no such table, or part of it is read in another way: what is not read must
+    /// not be taken for empty.
     pub(super) async fn load_leaves(&mut self) -> Result<Vec<Leaf>, EngineError> {
         let columns: Vec<&str> = self.job.column_names().collect();
         let rows = self
@@ -111,7 +117,21 @@ impl PostgresSession {
             .query_typed(LEAVES, &[(&self.table(), Type::TEXT), (&columns, Type::TEXT_ARRAY)])
             .await
             .map_err(|error| reduce("find the tables that hold rows", error))?;
-        let leaves: Vec<Leaf> = rows.iter().map(Leaf::from_row).collect();
+        if rows.is_empty() {
+            return Err(EngineError::Refused(vec![Refusal::NoTable(self.table())]));
+        }
+        let mut leaves = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match row.get(7) {
+                "r" => leaves.push(Leaf::from_row(row)),
+                // A partitioned table holds no rows itself.
+                "p" => {}
+                _ => {
+                    let found = "no plain table".into();
+                    return Err(EngineError::Refused(vec![Refusal::Kind { relation: row.get(0), found }]));
+                }
+            }
+        }
         self.leaves = leaves.iter().map(|leaf| (leaf.name.clone(), leaf.clone())).collect();
         Ok(leaves)
     }

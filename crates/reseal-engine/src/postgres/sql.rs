@@ -86,23 +86,24 @@ pub(super) fn row_expressions(job: &Job) -> Vec<String> {
 /// True for rows in which a column is not NULL and does not begin with the new key's prefix; `None` where a format
 /// does not name its key, so that only opening tells.
 pub(super) fn not_new(job: &Job) -> Option<String> {
-    let mut tests = Vec::new();
-    for (column, codecs) in job.plan.columns.iter().zip(&job.codecs) {
-        let prefix = codecs.new_prefix()?;
-        let expression = column_expression(&column.name, column.column_type);
-        let literal: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
-        // Never LIKE: `_` is a base64url character and a wildcard. Never a range: it fetches whole large values.
-        let test = match column.column_type {
-            ColumnType::Bytes => {
-                format!("substring({expression} FROM 1 FOR {}) <> '\\x{literal}'::bytea", prefix.len())
-            }
-            ColumnType::Text => {
-                format!("left({expression}, {}) <> convert_from('\\x{literal}'::bytea, 'UTF8')", prefix.len())
-            }
-        };
-        tests.push(test);
-    }
-    Some(format!("({})", tests.join(" OR ")))
+    let tests: Option<Vec<String>> = (0..job.codecs.len()).map(|index| not_new_column(job, index)).collect();
+    Some(format!("({})", tests?.join(" OR ")))
+}
+
+/// The same test for one column.
+pub(super) fn not_new_column(job: &Job, index: usize) -> Option<String> {
+    let (column, prefix) = (&job.plan.columns[index], job.codecs[index].new_prefix()?);
+    let expression = column_expression(&column.name, column.column_type);
+    let literal: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Never LIKE: `_` is a base64url character and a wildcard. Never a range: it fetches whole large values.
+    Some(match column.column_type {
+        ColumnType::Bytes => {
+            format!("substring({expression} FROM 1 FOR {}) <> '\\x{literal}'::bytea", prefix.len())
+        }
+        ColumnType::Text => {
+            format!("left({expression}, {}) <> convert_from('\\x{literal}'::bytea, 'UTF8')", prefix.len())
+        }
+    })
 }
 
 /// Reduces an error to its code and to words that hold no value of a row.

@@ -25,6 +25,8 @@ const SKIP_LOCKED_FOR: Duration = Duration::from_secs(60);
 /// take as long as large values need.
 const FEW_ROWS: usize = 4;
 const FEW_ROWS_MS: u64 = 60_000;
+/// How many rows of a batch are compared here where no trigger runs.
+const COMPARED: usize = 8;
 
 /// How rows held by others are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,7 @@ enum Try {
 struct Returned {
     /// Per change: whether it was written.
     written: Vec<bool>,
-    /// Per change: where the row is now; filled where it is read again.
+    /// Per change that was written: where the row is now.
     places: Vec<u64>,
 }
 
@@ -134,9 +136,7 @@ impl PostgresSession {
             Locking::Skip => self.lock_rows(&leaf, batch, &all).await?,
         };
         let returned = self.update_rows(&leaf, batch, &picked).await?;
-        if leaf.late_triggers || leaf.early_triggers {
-            self.compare_again(&leaf, batch, &returned).await?;
-        }
+        self.compare_stored(&leaf, batch, &returned).await?;
         let missed = self.misses(&leaf, batch, &returned, locking).await?;
         let records: Vec<_> = QuarantineRecord::of_batch(&self.job, &leaf.name, batch).collect();
         let quarantined = self.insert_quarantine(&records).await?;
@@ -186,17 +186,15 @@ impl PostgresSession {
         if picked.is_empty() {
             return Ok(returned);
         }
-        let read_again = leaf.late_triggers || leaf.early_triggers;
         let mut columns = self.row_columns(batch, picked);
         columns.extend(self.new_columns(batch, picked));
         let statement = format!(
-            "UPDATE ONLY {} AS t SET {} FROM {} WHERE {} RETURNING u.ord, {}{}",
+            "UPDATE ONLY {} AS t SET {} FROM {} WHERE {} RETURNING u.ord, {}, t.ctid",
             leaf.name,
             self.assignments(),
             changes(&[self.row_aliases(), self.new_aliases()].concat()),
             self.row_match(),
             self.difference(),
-            if read_again { ", t.ctid" } else { "" },
         );
         let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             columns.iter().map(|(column, ty)| (column as &(dyn ToSql + Sync), ty.clone())).collect();
@@ -210,9 +208,7 @@ impl PostgresSession {
             if std::mem::replace(&mut returned.written[change as usize], true) {
                 return Err(strange("a row came back twice").into());
             }
-            if read_again {
-                returned.places[change as usize] = place(&row, 2)?;
-            }
+            returned.places[change as usize] = place(&row, 2)?;
         }
         Ok(returned)
     }
@@ -236,17 +232,22 @@ impl PostgresSession {
         EngineError::NotStored { relation: leaf.name.clone(), what }
     }
 
-    /// Where something else runs: lets what runs after the UPDATE run now, and compares what stands then. A trigger that
-    /// runs before a row is written may change rows that were written and returned already.
-    async fn compare_again(
+    /// Reads rows that were written and compares them here: some of each batch, so that a mix-up in what was sent shows,
+    /// or all of them where triggers run, once those have run that wait for the end of the transaction. One that runs
+    /// before a row is written may change rows that were written and returned already.
+    async fn compare_stored(
         &self,
         leaf: &Leaf,
         batch: &VerifiedBatch,
         returned: &Returned,
     ) -> Result<(), EngineError> {
-        self.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(writing)?;
-        let written: Vec<u32> =
+        let mut written: Vec<u32> =
             (0..returned.written.len() as u32).filter(|index| returned.written[*index as usize]).collect();
+        if leaf.late_triggers || leaf.early_triggers {
+            self.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(writing)?;
+        } else {
+            written = spread(&written);
+        }
         if written.is_empty() {
             return Ok(());
         }
@@ -257,7 +258,8 @@ impl PostgresSession {
             leaf.name,
         );
         let places = Column::new(Source::Places(&returned.places), batch.changes(), &written);
-        let rows = self.query(&statement, &[(places, Type::TID_ARRAY)]).await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&places, Type::TID_ARRAY)];
+        let rows = self.statements.rows(&self.client, &statement, &parameters).await.map_err(writing)?;
         for row in &rows {
             let change = pick(&written, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
             self.compare(leaf, row, 1, batch, change)?;
@@ -412,6 +414,14 @@ impl PostgresSession {
             columns.map(|(index, column)| format!("{} = u.n{index}", quoted(&column.name))).collect();
         each.join(", ")
     }
+}
+
+/// The first of some changes, the last, and some in between.
+fn spread(changes: &[u32]) -> Vec<u32> {
+    let Some(last) = changes.len().checked_sub(1) else { return Vec::new() };
+    let mut picked: Vec<u32> = (0..COMPARED).map(|step| changes[step * last / (COMPARED - 1)]).collect();
+    picked.dedup();
+    picked
 }
 
 fn writing(error: tokio_postgres::Error) -> DatabaseError {

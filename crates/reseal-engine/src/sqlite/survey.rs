@@ -67,7 +67,8 @@ pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, 
     for (index, column) in job.plan.columns.iter().enumerate() {
         // Where there is a limit, the longest value decides, not the longest of a sample.
         if facts.widths[index].is_some() {
-            facts.longest[index] = longest_value(connection, &table, &column.name)?;
+            facts.longest[index] =
+                longest_value(connection, &table, &column.name, job.codecs[index].new_prefix())?;
         }
     }
     Ok((facts, sample))
@@ -238,10 +239,21 @@ fn sample(connection: &Connection, job: &Job, table: &Table) -> Result<Batch, En
     Ok(sample)
 }
 
-fn longest_value(connection: &Connection, table: &Table, column: &str) -> Result<u64, EngineError> {
-    let sql = format!("SELECT max(octet_length({})) FROM {}", quoted(column), quoted(&table.name));
+/// Bytes of the longest value that does not begin with what a new one begins with.
+fn longest_value(
+    connection: &Connection,
+    table: &Table,
+    column: &str,
+    new_prefix: Option<&[u8]>,
+) -> Result<u64, EngineError> {
+    let column = quoted(column);
+    let sql = format!(
+        "SELECT max(octet_length({column})) FROM {} WHERE ?1 IS NULL
+             OR substr(CAST({column} AS BLOB), 1, length(?1)) <> ?1",
+        quoted(&table.name)
+    );
     let longest: Option<i64> =
-        connection.query_row(&sql, [], |row| row.get(0)).doing("look for the longest value")?;
+        connection.query_row(&sql, [new_prefix], |row| row.get(0)).doing("look for the longest value")?;
     Ok(longest.unwrap_or(0).cast_unsigned())
 }
 

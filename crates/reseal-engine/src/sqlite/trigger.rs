@@ -45,13 +45,16 @@ fn bare_words(sql: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         loop {
             rest = rest.trim_start_matches(|c: char| !(c.is_alphanumeric() || "_\"'`[-/".contains(c)));
-            let end = |closing: &str| rest[1..].find(closing).map_or(rest.len(), |at| 1 + at + closing.len());
+            let after = |from: usize, closing: &str| {
+                rest[from..].find(closing).map_or(rest.len(), |at| from + at + closing.len())
+            };
+            let end = |closing: &str| after(1, closing);
             let skipped = match rest.as_bytes() {
                 [] => return None,
                 [quote @ (b'"' | b'\'' | b'`'), ..] => end(char::from(*quote).encode_utf8(&mut [0; 4])),
                 [b'[', ..] => end("]"),
                 [b'-', b'-', ..] => end("\n"),
-                [b'/', b'*', ..] => end("*/"),
+                [b'/', b'*', ..] => after(2, "*/"),
                 [b'-' | b'/', ..] => 1,
                 _ => {
                     let length =
@@ -77,6 +80,7 @@ mod tests {
             ("create trigger if not exists t update of a, b on x begin delete from y; end", Some("BEFORE")),
             ("CREATE TRIGGER \"UPDATE\" AFTER INSERT ON x BEGIN UPDATE x SET a = 1; END", None),
             ("CREATE TRIGGER [update] /* UPDATE */ -- UPDATE\n BEFORE DELETE ON x BEGIN SELECT 1; END", None),
+            ("CREATE TRIGGER t /*/ INSERT */ AFTER UPDATE ON x BEGIN SELECT 1; END", Some("AFTER")),
             ("CREATE TRIGGER after BEFORE UPDATE ON x BEGIN SELECT 1; END", Some("BEFORE")),
         ];
         for (sql, expected) in cases {

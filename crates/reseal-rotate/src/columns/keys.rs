@@ -30,7 +30,13 @@ pub(super) fn labelled(
     if let Some(kind) = needed.filter(|needed| *needed != found) {
         return Err(RotateError::WrongKind { secret: secret.to_string(), version, found, kind });
     }
-    Ok(KeyPair { old, new: KeyRef { secret: secret.to_string(), version } })
+    let new = KeyRef { secret: secret.to_string(), version };
+    let [old_key, new_key] = [&old, &new].map(|key| vault.get_ref(key).map(|secret| secret.key_material()));
+    // As a foreign format takes them: the text of a key is the same key.
+    if old_key?.foreign_bytes() == new_key?.foreign_bytes() {
+        return Err(RotateError::SameKey { secret: secret.to_string(), old: old.version, new: version });
+    }
+    Ok(KeyPair { old, new })
 }
 
 /// What a key of this format has to be; foreign formats take whatever decodes to their length.

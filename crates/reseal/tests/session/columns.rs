@@ -158,6 +158,20 @@ fn nothing_begins_without_a_new_key_or_its_second_copy() {
 }
 
 #[test]
+fn the_old_key_is_not_a_new_one() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    let path = session.path("reseal.toml");
+    let plan = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, plan.replace("to = { format = \"reseal\" }\n", "")).unwrap();
+    session.feed(&["put", "crm/db-key", "-", "--pending"], OLD_KEY.as_bytes()).done();
+    session.run(&["reencrypt", "plan"]).code(8).says("are the same key");
+    session.run(&["discard", "crm/db-key"]).done();
+    session.feed(&["put", "crm/db-key", "-", "--pending"], b"another passphrase").done();
+    session.run(&["reencrypt", "plan"]).done();
+}
+
+#[test]
 fn a_backup_made_before_the_key_does_not_count() {
     let columns = Columns::new();
     columns.session.run(&["backup", "create", "early.vault"]).done();

@@ -93,10 +93,11 @@ impl Work<'_> {
                 continue;
             };
             let told = self.told_by_database(vault, last).await;
-            if let Err(error) = &told {
-                self.app.ui.warn(format!("{name}: the database does not tell: {error}"));
-            }
-            let told = told.ok().flatten();
+            // What the vault knows is shown all the same.
+            let told = told.unwrap_or_else(|error| {
+                ends.told_only(&self.failed("ask the database about", &name, error));
+                None
+            });
             report::status_row(&mut table, last, told.as_ref());
             ends.told(Exit::Done, report::status_object(last, told.as_ref()), String::new);
         }
