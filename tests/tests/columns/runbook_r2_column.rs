@@ -32,6 +32,8 @@ const WRITES: u64 = 1000;
 const RATE: f64 = 200.0;
 /// How long the command is held at a time: shorter than anything that the database or the application waits for.
 const HOLD: Duration = Duration::from_millis(20);
+/// Held for more than this share of its time, the command would be one that starves the application.
+const HELD_MAX: f64 = 0.75;
 /// How long one way may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Values that one Python process is asked for at a time.
@@ -137,6 +139,7 @@ strategy = "columns"
         let mut first: Option<(u64, Instant)> = None;
         let mut last = (0, Instant::now());
         let (mut batches, mut switched) = (0, false);
+        let mut held = Duration::ZERO;
         let since = |first: (u64, Instant), last: (u64, Instant)| Traffic {
             writes: last.0 - first.0,
             seconds: (last.1 - first.1).as_secs_f64(),
@@ -155,12 +158,17 @@ strategy = "columns"
                 switched = true;
             }
             if first.is_some_and(|first| share < 1.0 && since(first, seen).is_behind(share)) {
+                let begin = Instant::now();
                 hold(&command).await;
+                held += begin.elapsed();
             } else {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }
         let traffic = since(first.expect("there was a batch"), last);
+        let share = held.as_secs_f64() / begin.elapsed().as_secs_f64();
+        println!("the command was held for {:.0} % of its time", share * 100.0);
+        assert!(share < HELD_MAX, "only a command that is held lets the application do its share");
         (finish(command), traffic)
     }
 
