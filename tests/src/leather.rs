@@ -71,7 +71,10 @@ impl Leather {
         let (port, api) = (format!("PORT={}", stack.web), stack.api.to_string());
         let (program, modules) = (node_source(), node_modules().display().to_string());
         let next = ["node", &program, "nextjs/.env", &api, &modules];
-        let start = ["/usr/bin/env", &port, "pm2", "start"];
+        // Somebody exported what the file holds, as `set -a; . nextjs/.env; pm2 start` does.
+        let exported = [("REVALIDATE_SECRET", REVALIDATE_SECRET), ("ANALYTICS_SECRET", ANALYTICS_SECRET)]
+            .map(|(name, value)| format!("{name}={value}"));
+        let start = ["/usr/bin/env", &port, &exported[0], &exported[1], "pm2", "start"];
         stack.stand_in.must(&[&start[..], &next, &["--name", "nextjs-app", "-i", "1"]].concat());
         stack.stand_in.forget_calls();
         stack.until_healthy().await;

@@ -120,16 +120,41 @@ async fn logs_begin_where_they_are_asked_for() {
     assert!(gunicorn.logs(SystemTime::now()).await.unwrap().unwrap().is_empty());
 }
 
+/// What was exported where pm2 started an application stays with it, and wins over its file.
+#[tokio::test]
+async fn pm2_keeps_the_environment_unless_it_is_told_otherwise() {
+    let scene = scene();
+    let started =
+        ["/usr/bin/env", "SECRET_KEY=first-value", "pm2", "start", "sleep", "1000", "--name", "next"];
+    scene.must(&started);
+    let keeps = app(&scene, "restart = ['pm2', 'reload', 'next']");
+    let updates = app(&scene, "restart = ['pm2', 'reload', 'next', '--update-env']");
+    assert_eq!(runs_with(&keeps, "first-value", SystemTime::now()).await, Brought::Yes);
+    let edited = edit(&scene, "second-value").await;
+    keeps.bring_over().await.unwrap();
+    let old = Brought::No("has another value of SECRET_KEY in its environment".into());
+    assert_eq!(runs_with(&keeps, "second-value", edited).await, old);
+    updates.bring_over().await.unwrap();
+    // It reads the file itself, and was started after that was written.
+    assert_eq!(runs_with(&updates, "second-value", edited).await, Brought::Yes);
+    let edited = edit(&scene, "third-value").await;
+    let older = Brought::No("was started before its files were written".into());
+    assert_eq!(runs_with(&updates, "third-value", edited).await, older);
+}
+
 #[tokio::test]
 async fn commands_of_the_plan_are_run_as_they_stand() {
     let scene = scene();
     let next = app(&scene, "restart = ['pm2', 'reload', 'nextjs-app', '--update-env']");
     let error = next.bring_over().await.unwrap_err();
     assert!(error.to_string().contains("nextjs-app not found"), "{error}");
+    assert_eq!(next.standing().await.unwrap(), Standing::Down("pm2 has no `nextjs-app`".into()));
     scene.must(&["pm2", "start", "sleep", "1000", "--name", "nextjs-app"]);
     next.bring_over().await.unwrap();
-    assert_eq!(next.standing().await.unwrap(), Standing::Unseen);
+    assert!(matches!(next.standing().await.unwrap(), Standing::Up(instances) if instances.len() == 1));
     assert!(matches!(next.stop().await, Err(AppError::Cannot { .. })));
+    let other = app(&scene, "restart = ['true']");
+    assert_eq!(other.standing().await.unwrap(), Standing::Unseen);
 
     scene.write("says", "");
     let both =

@@ -117,6 +117,7 @@ impl Desk {
             desk.write(&format!("running-{app}"), &desk.read(file), 0o600);
         }
         desk.write("stored", OLD, 0o600);
+        desk.write("pasted", "what-a-person-brought-0123", 0o600);
         desk.write("restart", &wrapper("cp \"$2\" \"running-$1\""), 0o755);
         desk.write("start", &wrapper("cp \"$2\" \"running-$1\""), 0o755);
         desk.write("stop", &wrapper("echo stopped > \"running-$1\""), 0o755);

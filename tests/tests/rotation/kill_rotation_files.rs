@@ -52,7 +52,20 @@ write = [
             change: &[("a.env", 1), ("b.env", 1), (RESTART, 2)],
             retire: &[("b.env", 1), (RESTART, 1)],
         },
+        Case {
+            name: "paste",
+            secret: r#"strategy = "paste"
+write = [{ command = ["./store"] }, { file = "a.env", var = "KEY" }, { file = "b.env", var = "KEY" }]"#,
+            change: &[("a.env", 1), ("b.env", 1), ("store", 1), (RESTART, 2)],
+            retire: &[],
+        },
     ]
+}
+
+/// What begins a rotation: where a person brings the value, it comes from a file.
+fn rotate(case: &Case) -> &'static [&'static str] {
+    let is_pasted = case.secret.contains("\"paste\"");
+    if is_pasted { &["rotate", "key", "--value-file", "pasted"] } else { &["rotate", "key"] }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,13 +74,12 @@ enum Then {
     RollBack,
 }
 
-fn finish(desk: &Desk, then: Then, row: &str) {
+fn finish(case: &Case, desk: &Desk, then: Then, row: &str) {
     let stands = desk.rotation();
     match then {
         Then::Resume => {
             // A kill before the first transaction leaves nothing to go on with: the command begins again.
-            let arguments: &[&str] =
-                if stands.is_none() { &["rotate", "key"] } else { &["rotate", "resume", "key"] };
+            let arguments = if stands.is_none() { rotate(case) } else { &["rotate", "resume", "key"] };
             desk.run(arguments).expect(0);
             desk.check_new(row);
         }
@@ -85,10 +97,10 @@ fn kill_rotation_before_and_after_every_side_effect() {
     let mut rows = BTreeSet::new();
     for case in cases() {
         let prepared = Desk::new(&case);
-        let effects = prepared.copied().count(&["rotate", "key"]);
+        let effects = prepared.copied().count(rotate(&case));
         case.check_counted(&effects, case.change);
         let change = || prepared.copied();
-        rows.append(&mut kill_everywhere(&case, change, &["rotate", "key"], &effects, finish));
+        rows.append(&mut kill_everywhere(&case, change, rotate(&case), &effects, finish));
         if case.retire.is_empty() {
             continue;
         }
@@ -108,7 +120,7 @@ fn kill_rotation_before_and_after_every_side_effect() {
     assert!(rows.len() >= 200, "{} rows", rows.len());
 }
 
-fn finish_retire(desk: &Desk, then: Then, row: &str) {
+fn finish_retire(_: &Case, desk: &Desk, then: Then, row: &str) {
     match then {
         Then::Resume => {
             if desk.rotation().as_deref() != Some("done") {
@@ -130,7 +142,7 @@ fn kill_everywhere(
     desk: impl Fn() -> Desk + Sync,
     arguments: &[&str],
     effects: &[Traced],
-    finish: impl Fn(&Desk, Then, &str) + Sync,
+    finish: impl Fn(&Case, &Desk, Then, &str) + Sync,
 ) -> BTreeSet<String> {
     let points: Vec<_> = (0..effects.len())
         .flat_map(|at| [false, true].map(|after| (at, after)))
@@ -149,7 +161,7 @@ fn kill_everywhere(
             );
             let desk = desk();
             assert_eq!(desk.kill(arguments, effects, at, after), Killed, "{row}");
-            finish(&desk, then, &row);
+            finish(case, &desk, then, &row);
             row
         })
         .collect()
@@ -161,16 +173,16 @@ fn kill_rotation_with_a_file_that_cannot_be_written() {
     let mut rows = 0;
     for case in cases() {
         let prepared = Desk::new(&case);
-        let rotate = ["rotate", "key"];
-        let effects = prepared.copied().count(&rotate);
+        let rotate = rotate(&case);
+        let effects = prepared.copied().count(rotate);
         let files = effects.iter().filter(|traced| matches!(traced.effect, Effect::Replaces(_)));
         for traced in files {
             for error in ["EROFS", "ENOSPC", "EACCES"] {
                 let row = format!("{} × {} × {error}", case.name, traced.effect);
                 let desk = prepared.copied();
-                assert_eq!(desk.fail(&rotate, traced, error), Some(9), "{row}");
+                assert_eq!(desk.fail(rotate, traced, error), Some(9), "{row}");
                 desk.check_old(&row);
-                desk.run(&rotate).expect(0);
+                desk.run(rotate).expect(0);
                 desk.check_new(&row);
                 println!("{row}");
                 rows += 1;

@@ -97,30 +97,33 @@ impl Service for Postgres {
     }
 }
 
-struct Redis {
-    server: sandbox_redis::Server,
+pub(crate) struct Redis {
+    pub(crate) server: sandbox_redis::Server,
     wire: Wire,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = sandbox_redis::Server::start(sandbox_redis::Options::default());
         let server = server.expect("a private Redis (package redis-server)");
         let wire = Wire::to(Protocol::Redis, server.port());
         Self { server, wire }
     }
 
-    async fn admin(&self) -> MultiplexedConnection {
+    pub(crate) async fn admin(&self) -> MultiplexedConnection {
         self.server.connect(self.server.password()).await.expect("connects")
     }
 
-    fn plan(&self) -> String {
+    pub(crate) fn plan(&self) -> String {
         let port = self.wire.port();
         format!("[servers.cache]\nkind = \"redis\"\nurl = \"redis://app@127.0.0.1:{port}/0\"\n")
     }
 }
 
-async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
+pub(crate) async fn ask<T: redis::FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    words: &[&str],
+) -> T {
     let mut command = redis::Cmd::new();
     for word in words {
         command.arg(*word);
@@ -128,31 +131,43 @@ async fn ask<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, w
     command.query_async(connection).await.expect("Redis answers")
 }
 
+/// Gives user `app` of a server the old value and no other.
+pub(crate) async fn reset_user(server: &sandbox_redis::Server) {
+    let mut connection = server.connect(server.password()).await.expect("connects");
+    let password = format!(">{OLD}");
+    let words = ["ACL", "SETUSER", "app", "reset", "on", "~*", "&*", "+@all", &password];
+    ask::<()>(&mut connection, &words).await;
+    ask::<()>(&mut connection, &["CONFIG", "REWRITE"]).await;
+}
+
+pub(crate) async fn lets_in(server: &sandbox_redis::Server, value: &str) -> bool {
+    let client = redis::Client::open(format!("redis://app:{value}@127.0.0.1:{}/0", server.port()));
+    client.expect("an address").get_multiplexed_async_connection().await.is_ok()
+}
+
+/// What a server keeps for user `app`, in memory and in the file that it starts from.
+pub(crate) async fn kept_user(server: &sandbox_redis::Server) -> String {
+    let mut connection = server.connect(server.password()).await.expect("connects");
+    let list: Vec<String> = ask(&mut connection, &["ACL", "LIST"]).await;
+    let config = std::fs::read_to_string(server.config_path()).expect("its file");
+    let of_user = |line: &&str| line.starts_with("user app ");
+    let lines: Vec<&str> = list.iter().map(String::as_str).chain(config.lines()).filter(of_user).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], lines[1], "what is in memory is in the file");
+    lines.join("\n")
+}
+
 impl Service for Redis {
     async fn reset(&self) {
-        let mut connection = self.admin().await;
-        let password = format!(">{OLD}");
-        let words = ["ACL", "SETUSER", "app", "reset", "on", "~*", "&*", "+@all", &password];
-        ask::<()>(&mut connection, &words).await;
-        ask::<()>(&mut connection, &["CONFIG", "REWRITE"]).await;
+        reset_user(&self.server).await;
     }
 
     async fn accepts(&self, value: &str) -> bool {
-        let client = redis::Client::open(format!("redis://app:{value}@127.0.0.1:{}/0", self.server.port()));
-        client.expect("an address").get_multiplexed_async_connection().await.is_ok()
+        lets_in(&self.server, value).await
     }
 
-    /// In memory, and in the file that it starts from.
     async fn kept(&self) -> String {
-        let mut connection = self.admin().await;
-        let list: Vec<String> = ask(&mut connection, &["ACL", "LIST"]).await;
-        let config = std::fs::read_to_string(self.server.config_path()).expect("its file");
-        let of_user = |line: &&str| line.starts_with("user app ");
-        let lines: Vec<&str> =
-            list.iter().map(String::as_str).chain(config.lines()).filter(of_user).collect();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert_eq!(lines[0], lines[1], "what is in memory is in the file");
-        lines.join("\n")
+        kept_user(&self.server).await
     }
 
     fn wire(&self) -> &Wire {
@@ -170,7 +185,7 @@ write = [{ file = "a.env", var = "KEY" }, { file = "b.env", var = "KEY" }]"#,
     retire: &[],
 };
 
-const OVERLAP: Case = Case {
+pub(crate) const OVERLAP: Case = Case {
     name: "Redis overlap",
     secret: r#"strategy = "overlap"
 server = "cache"

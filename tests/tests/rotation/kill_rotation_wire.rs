@@ -55,20 +55,13 @@ struct State {
 
 impl Wire {
     pub(crate) fn to(protocol: Protocol, server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared::default());
-        let of_thread = shared.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let shared = of_thread.clone();
-                if !shared.is_down.load(Ordering::SeqCst) {
-                    let server = TcpStream::connect(("127.0.0.1", server)).expect("the server listens");
-                    std::thread::spawn(move || carry(protocol, client, server, &shared));
-                }
-            }
-        });
-        Self { port, shared }
+        Self { port: lead(protocol, server, &shared), shared }
+    }
+
+    /// Another port, which leads to another server; what goes through it is counted together with the rest.
+    pub(crate) fn also_to(&self, protocol: Protocol, server: u16) -> u16 {
+        lead(protocol, server, &self.shared)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -123,6 +116,23 @@ impl Shared {
         let victim = aimed.unwrap_or_else(PoisonError::into_inner).victim.expect("it was waited for");
         kill_process(victim, Signal::KILL).expect("it is a child of this test");
     }
+}
+
+/// A port that leads to a server.
+fn lead(protocol: Protocol, server: u16, shared: &Arc<Shared>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let of_thread = shared.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let shared = of_thread.clone();
+            if !shared.is_down.load(Ordering::SeqCst) {
+                let server = TcpStream::connect(("127.0.0.1", server)).expect("the server listens");
+                std::thread::spawn(move || carry(protocol, client, server, &shared));
+            }
+        }
+    });
+    port
 }
 
 fn carry(protocol: Protocol, mut client: TcpStream, mut server: TcpStream, shared: &Arc<Shared>) {

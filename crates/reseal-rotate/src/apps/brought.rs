@@ -125,7 +125,15 @@ impl App {
                 let found = proc::variable(pid, variable).await;
                 Ok(vec![found.map_or(Has::Unreadable, |found| judge(found.as_ref()))])
             }
-            Kind::Restart(_) | Kind::StopStart { .. } => Ok(Vec::new()),
+            Kind::Restart { pm2: Some(pm2), .. } => {
+                let mut found = Vec::new();
+                for pid in pm2.pids().await? {
+                    let variable = proc::variable(pid, variable).await;
+                    found.push(variable.map_or(Has::Unreadable, |variable| judge(variable.as_ref())));
+                }
+                Ok(found)
+            }
+            Kind::Restart { pm2: None, .. } | Kind::StopStart { .. } => Ok(Vec::new()),
         }
     }
 }

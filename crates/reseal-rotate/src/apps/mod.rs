@@ -1,8 +1,8 @@
-//! What reads values and must be brought over to new ones: compose services, systemd units, commands.
+//! What reads values and must be brought over to new ones: compose services, systemd units, applications of pm2, commands.
 //!
 //! ```text
 //! bring_over: recreate | restart | reload     one side effect each
-//! standing:   is it up, since when, as what   from outside: docker inspect, systemctl show, /proc
+//! standing:   is it up, since when, as what   from outside: docker inspect, systemctl show, pm2 jlist, /proc
 //! runs_with:  which value the running process has: a fingerprint of its environment, or when it was started
 //! ```
 
@@ -11,6 +11,7 @@ mod compose;
 mod docker_json;
 mod error;
 mod fingerprint;
+mod pm2;
 mod proc;
 mod systemd;
 
@@ -25,6 +26,7 @@ pub use fingerprint::{Fingerprint, FingerprintKey};
 
 use crate::plan::{self, BringOver};
 use crate::process::{Call, Runner};
+use pm2::Pm2;
 use systemd::Unit;
 
 /// How long a command of the plan may take that starts, stops or restarts something.
@@ -51,7 +53,7 @@ pub struct App {
 enum Kind {
     Compose { compose: Compose, service: String },
     Systemd(Unit),
-    Restart(Vec<String>),
+    Restart { restart: Vec<String>, pm2: Option<Pm2> },
     StopStart { stop: Vec<String>, start: Vec<String> },
 }
 
@@ -94,7 +96,9 @@ impl App {
                 Kind::Compose { compose, service: service.clone() }
             }
             plan::App { systemd: Some(unit), .. } => Kind::Systemd(Unit::new(runner.clone(), unit)),
-            plan::App { restart: Some(restart), .. } => Kind::Restart(restart.clone()),
+            plan::App { restart: Some(restart), .. } => {
+                Kind::Restart { restart: restart.clone(), pm2: Pm2::of(runner, restart) }
+            }
             plan::App { stop: Some(stop), start: Some(start), .. } => {
                 Kind::StopStart { stop: stop.clone(), start: start.clone() }
             }
@@ -131,6 +135,10 @@ impl App {
                 Kind::Compose { compose: compose.knowing(values()), service: service.clone() }
             }
             Kind::Systemd(unit) => Kind::Systemd(unit.knowing(values())),
+            Kind::Restart { restart, pm2 } => {
+                let pm2 = pm2.as_ref().map(|pm2| pm2.knowing(values()));
+                Kind::Restart { restart: restart.clone(), pm2 }
+            }
             other => other.clone(),
         };
         Self { kind, runner: self.runner.knowing(values()), ..self.clone() }
@@ -169,7 +177,7 @@ impl App {
             Kind::Compose { compose, service } => compose.recreate(service).await,
             Kind::Systemd(unit) if self.bring_over == BringOver::Reload => unit.change("reload").await,
             Kind::Systemd(unit) => unit.change("restart").await,
-            Kind::Restart(restart) => self.command("restart", restart).await,
+            Kind::Restart { restart, .. } => self.command("restart", restart).await,
             Kind::StopStart { .. } => {
                 self.stop().await?;
                 self.start().await
@@ -184,7 +192,7 @@ impl App {
     /// [`AppError::Cannot`].
     pub fn check_can_stop(&self) -> Result<(), AppError> {
         match &self.kind {
-            Kind::Restart(_) => Err(self.only_restarts()),
+            Kind::Restart { .. } => Err(self.only_restarts()),
             Kind::Compose { .. } | Kind::Systemd(_) | Kind::StopStart { .. } => Ok(()),
         }
     }
@@ -198,7 +206,7 @@ impl App {
         match &self.kind {
             Kind::Compose { compose, service } => compose.stop(service).await,
             Kind::Systemd(unit) => unit.change("stop").await,
-            Kind::Restart(_) => Err(self.only_restarts()),
+            Kind::Restart { .. } => Err(self.only_restarts()),
             Kind::StopStart { stop, .. } => self.command("stop", stop).await,
         }
     }
@@ -213,7 +221,7 @@ impl App {
             // A container that was stopped has the environment it was made with.
             Kind::Compose { compose, service } => compose.recreate(service).await,
             Kind::Systemd(unit) => unit.change("start").await,
-            Kind::Restart(_) => Err(self.only_restarts()),
+            Kind::Restart { .. } => Err(self.only_restarts()),
             Kind::StopStart { start, .. } => self.command("start", start).await,
         }
     }
@@ -236,7 +244,8 @@ impl App {
                 let started = proc::started(pid);
                 Ok(Standing::Up(vec![Instance { id: pid.to_string(), started }]))
             }
-            Kind::Restart(_) | Kind::StopStart { .. } => Ok(Standing::Unseen),
+            Kind::Restart { pm2: Some(pm2), .. } => Ok(pm2.standing().await?),
+            Kind::Restart { pm2: None, .. } | Kind::StopStart { .. } => Ok(Standing::Unseen),
         }
     }
 
@@ -249,7 +258,7 @@ impl App {
         match &self.kind {
             Kind::Compose { compose, service } => compose.logs(service, since).await.map(Some),
             Kind::Systemd(unit) => unit.logs(since).await.map(Some),
-            Kind::Restart(_) | Kind::StopStart { .. } => Ok(None),
+            Kind::Restart { .. } | Kind::StopStart { .. } => Ok(None),
         }
     }
 
