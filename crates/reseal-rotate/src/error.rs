@@ -143,7 +143,7 @@ pub enum RotateError {
         at: String,
     },
     /// The run is part of a rotation.
-    #[error("the key of columns `{columns}` is being rotated")]
+    #[error("columns `{columns}` belong to a rotation of their key")]
     Rotated {
         /// The columns.
         columns: String,

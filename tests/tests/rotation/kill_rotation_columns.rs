@@ -138,6 +138,32 @@ async fn kill_rotation_of_a_key_that_applications_know_beside_the_old_one() {
     assert!(rows >= 80, "{rows} rows");
 }
 
+/// Until the new key exists twice nothing may change outside, and a copy that was broken off is no copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_rotation_while_the_vault_is_copied() {
+    const COPIES: &[&str] = &["rotate", "key", "--backup", "copy.vault"];
+    let database = Database::start().await;
+    let prepared = Desk::with_way(&OFFLINE, &database.plan(false), Way::StopStart);
+    prepared.put("db", PASSWORD);
+    let desk = ready(&prepared, &database, false).await;
+    let effects = desk.count(COPIES);
+    let first_stop = effects.iter().position(|traced| traced.effect == Effect::Starts("stop".into()));
+    for at in 0..first_stop.expect("applications stop") {
+        for after in [false, true] {
+            let row = format!("vault copied × {at:02} {} × after {after}", effects[at].effect);
+            let desk = ready(&prepared, &database, false).await;
+            assert_eq!(desk.kill(COPIES, &effects, at, after), Killed, "{row}");
+            assert_eq!(database.under(OLD).await, ROWS, "{row}");
+            let goes_on: &[&str] =
+                if desk.rotation().is_some() { &["rotate", "resume", "key"] } else { COPIES };
+            desk.run(goes_on).expect(0);
+            desk.check_new(&row);
+            assert_eq!(database.under(&desk.current()).await, ROWS, "{row}");
+            println!("{row}");
+        }
+    }
+}
+
 /// Kills the command and goes on and goes back; returns how often.
 async fn kill_everywhere(case: &Case, prepared: &Desk, database: &Database, arguments: &[&str]) -> usize {
     let retires = arguments == RETIRE;

@@ -435,6 +435,8 @@ fn effect(call: &str, arguments: &str, directory: &Path) -> Option<Effect> {
             Some(Effect::Replaces(last.to_owned()))
         }
         "unlink" | "unlinkat" if last.ends_with("v.vault-journal") => Some(Effect::Commits),
+        // What a copy of the vault is built in.
+        "unlink" | "unlinkat" if last.contains(".draft") => None,
         "unlink" | "unlinkat" => panic!("a file is removed: {arguments}"),
         _ => None,
     }

@@ -30,7 +30,7 @@ pub(crate) trait Service {
 }
 
 pub(crate) struct Postgres {
-    server: Server,
+    pub(crate) server: Server,
     pub(crate) root: tokio_postgres::Client,
     pub(crate) verifier: String,
     wire: Wire,
@@ -175,7 +175,7 @@ impl Service for Redis {
     }
 }
 
-const IN_PLACE: Case = Case {
+pub(crate) const IN_PLACE: Case = Case {
     name: "Postgres in-place",
     secret: r#"strategy = "in-place"
 server = "db"
@@ -198,6 +198,7 @@ write = [{ file = "a.env", var = "KEY" }, { file = "b.env", var = "KEY" }]"#,
 pub(crate) type AtService<'a> = &'a [(&'a str, usize)];
 
 pub(crate) const ROTATE: &[&str] = &["rotate", "key"];
+pub(crate) const EMERGENCY: &[&str] = &["rotate", "key", "--emergency", "--reason", "it leaked"];
 pub(crate) const RETIRE: &[&str] = &["rotate", "retire", "key", "-y"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +219,27 @@ async fn kill_rotation_of_a_redis_password() {
     let at_service = [("ACL SETUSER", 1), ("CONFIG REWRITE", 1)];
     let rows = kill_everywhere(&OVERLAP, &prepared, &redis, ROTATE, &at_service).await
         + kill_everywhere(&OVERLAP, &prepared, &redis, RETIRE, &at_service).await;
+    println!("{rows} rows");
+    assert!(rows >= 80, "{rows} rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_rotation_in_an_emergency_at_postgres() {
+    let postgres = Postgres::start().await;
+    let prepared = Desk::with_servers(&IN_PLACE, &postgres_plan(&format!("url = {}", postgres.url())));
+    prepared.put("root", ROOT);
+    let at_service = [("ALTER ROLE", 1), ("COMMIT", 1), ("END SESSIONS", 1)];
+    let rows = kill_everywhere(&IN_PLACE, &prepared, &postgres, EMERGENCY, &at_service).await;
+    println!("{rows} rows");
+    assert!(rows >= 60, "{rows} rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_rotation_in_an_emergency_at_redis() {
+    let redis = Redis::start();
+    let prepared = Desk::with_servers(&OVERLAP, &redis.plan());
+    let at_service = [("ACL SETUSER", 2), ("CONFIG REWRITE", 2), ("CLIENT KILL", 1)];
+    let rows = kill_everywhere(&OVERLAP, &prepared, &redis, EMERGENCY, &at_service).await;
     println!("{rows} rows");
     assert!(rows >= 80, "{rows} rows");
 }
@@ -276,7 +298,8 @@ pub(crate) async fn kill_everywhere(
                 }
             }
             service.wire().begin(None);
-            check(&desk, service, (retires, back), &before, &row).await;
+            let ends = retires || (arguments == EMERGENCY && !stands_for_itself(&desk));
+            check(&desk, service, (retires, ends, back), arguments, &before, &row).await;
             println!("{row}");
             assert!(rows.insert(row));
         }
@@ -295,14 +318,22 @@ async fn ready(prepared: &Desk, service: &impl Service, retires: bool) -> Desk {
     desk
 }
 
-async fn check(desk: &Desk, service: &impl Service, (retires, back): (bool, bool), before: &str, row: &str) {
+/// Goes on or back: `retires` if the command only ends the old value, `ends` if that has ended with it.
+async fn check(
+    desk: &Desk,
+    service: &impl Service,
+    (retires, ends, back): (bool, bool, bool),
+    arguments: &[&str],
+    before: &str,
+    row: &str,
+) {
     let stands = desk.rotation();
-    let is_over = retires && stands.as_deref() == Some("done");
+    let is_over = ends && stands.as_deref() == Some("done");
     match (back, is_over, stands.is_some()) {
         (true, false, true) => drop(desk.run(&["rotate", "rollback", "key", "-y"]).expect(0)),
         (false, false, true) if retires => drop(desk.run(RETIRE).expect(0)),
         (false, false, true) => drop(desk.run(&["rotate", "resume", "key"]).expect(0)),
-        (false, false, false) => drop(desk.run(ROTATE).expect(0)),
+        (false, false, false) => drop(desk.run(arguments).expect(0)),
         _ => {}
     }
     if back && !is_over {
@@ -317,7 +348,7 @@ async fn check(desk: &Desk, service: &impl Service, (retires, back): (bool, bool
     assert!(service.accepts(&desk.current()).await, "{row}");
     let has_two = desk.rotation().as_deref() == Some("overlap");
     assert_eq!(has_two, service.accepts(OLD).await, "{row}");
-    assert_eq!(retires || stands_for_itself(desk), !has_two, "{row}");
+    assert_eq!(ends || stands_for_itself(desk), !has_two, "{row}");
     if retires {
         service.check_ended(row).await;
     }

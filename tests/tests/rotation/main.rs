@@ -4,6 +4,7 @@
 mod apps_compose;
 mod apps_systemd;
 mod checks;
+mod emergency;
 mod hanna_stack;
 mod kill_rotation_alternate;
 mod kill_rotation_columns;

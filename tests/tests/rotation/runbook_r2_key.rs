@@ -1,6 +1,7 @@
 //! Runbook R2's database key by the real command: 50,000 rows come under a new key, with an application that knows one
 //! key and stands still meanwhile, and with one that knows two and goes on.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use reseal_tests::command::{Ended, finish};
@@ -114,6 +115,8 @@ async fn runbook_r2_key_with_an_application_that_knows_one_key() {
     let new = crm.current_key();
     assert_eq!(env(), before.replace(OLD, &new));
     assert_eq!(crm.stats().await.expect("it runs").failures, [""; 0]);
+    let refused = crm.run(&["reencrypt", "rollback", "client-preferences", "-y"]).expect(8);
+    assert!(refused.stderr.contains("rotate rollback"), "the file would stay: {refused:?}");
     assert_eq!(crm.look(&new).await, Found { new: VALUES, ..Found::default() });
 }
 
@@ -123,6 +126,8 @@ async fn runbook_r2_key_comes_back_with_its_data_where_health_fails() {
     let crm = start(Keys::One, FEW).await;
     let env = || std::fs::read_to_string(crm.stand_in.project().join(".env")).expect("it is there");
     let before = env();
+    let told = crm.run(&["rotate", "plan", KEY]).expect(0).stdout;
+    assert!(told.contains("re-encrypt client-preferences") && told.contains("--backup"), "{told}");
     // Without a second copy of the new key, nothing begins.
     let refused = crm.run(&["rotate", KEY]).expect(8);
     assert!(refused.stderr.contains("--backup"), "{refused:?}");
@@ -138,6 +143,31 @@ async fn runbook_r2_key_comes_back_with_its_data_where_health_fails() {
     assert_eq!(crm.stats().await.expect("it runs").failures, [""; 0]);
     assert_eq!((env(), crm.current_key().as_str()), (before.clone(), OLD));
     assert_eq!(crm.look("any").await, Found { old: 3 * FEW as u64, ..Found::default() });
+}
+
+/// Killed while the engine works; then the machine starts the application again, which goes on writing under the old key.
+#[tokio::test(flavor = "multi_thread")]
+async fn runbook_r2_key_stops_again_what_came_up_with_the_machine() {
+    let crm = start(Keys::One, FEW).await;
+    let client = crm.client().await;
+    let mut command = crm.begin(&["rotate", KEY, "--backup", "copy.vault"]);
+    let begun = "SELECT to_regclass('reseal.run') IS NOT NULL";
+    while !client.query_one(begun, &[]).await.expect("a superuser may").get::<_, bool>(0) {
+        assert_eq!(command.try_wait().expect("it is a child"), None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    command.kill().expect("it is a child");
+    assert_eq!(command.wait().expect("it ends").signal(), Some(9));
+    crm.stand_in.must(&["systemctl", "start", "event-planning-api"]);
+    crm.stand_in.forget_calls();
+
+    crm.run(&["rotate", "resume", KEY]).expect(0);
+    let calls = crm.stand_in.calls();
+    let changes = |verb: &str| calls.iter().filter(|call| call.names(&[verb])).count();
+    assert_eq!((changes("stop"), changes("start")), (1, 1));
+    crm.until_healthy().await;
+    let found = crm.look(&crm.current_key()).await;
+    assert_eq!(found, Found { new: 3 * FEW as u64, ..Found::default() });
 }
 
 /// The rows of the runbook's table: what, why, and how many days until the next.
@@ -185,7 +215,13 @@ async fn runbook_r2_key_with_an_application_that_knows_two_keys() {
     let both = before.replace(OLD, &new).replace("PREVIOUS=\n", &format!("PREVIOUS={OLD}\n"));
     assert_eq!(env(), both);
     assert_eq!(rows_written(&crm).await, [["db_encryption_key", "quarterly", "90"]]);
-    assert!(crm.stand_in.calls().iter().all(|call| !call.names(&["restart"]) && !call.names(&["stop"])));
+    for call in crm.stand_in.calls() {
+        assert!(!call.names(&["restart"]) && !call.names(&["stop"]), "{call:?}");
+        for key in [OLD, &new] {
+            assert!(!call.argv.iter().any(|argument| argument.contains(key)), "{:?}", call.argv);
+            assert!(!call.environment.values().any(|value| value.contains(key)), "{:?}", call.argv);
+        }
+    }
 
     // Somebody who was forgotten writes one more value under the old key.
     let client = crm.client().await;

@@ -121,6 +121,8 @@ pub enum Action {
     AddLogin(LoginAt),
     /// Ends the old value, so that only the new one lets in.
     RemoveLogin(LoginAt),
+    /// Ends what a role has open: a value that is refused ends nothing that it opened before.
+    EndSessions(LoginAt),
     /// Logs in anew with a value, and with a wrong one.
     TestLogin {
         /// Where.
@@ -243,9 +245,11 @@ impl Action {
     /// The login that it concerns.
     pub fn login(&self) -> Option<&LoginAt> {
         match self {
-            Self::SetLogin(at) | Self::AddLogin(at) | Self::RemoveLogin(at) | Self::TestLogin { at, .. } => {
-                Some(at)
-            }
+            Self::SetLogin(at)
+            | Self::AddLogin(at)
+            | Self::RemoveLogin(at)
+            | Self::EndSessions(at)
+            | Self::TestLogin { at, .. } => Some(at),
             _ => None,
         }
     }
@@ -283,6 +287,7 @@ impl fmt::Display for Action {
             Self::SetLogin(at) => write!(f, "set the value of {at}"),
             Self::AddLogin(at) => write!(f, "let the new value in as {at}"),
             Self::RemoveLogin(at) => write!(f, "end the old value of {at}"),
+            Self::EndSessions(at) => write!(f, "end the sessions of {at}"),
             Self::TestLogin { at, value, accepted } => {
                 let value = if *value == Which::Old { "old" } else { "new" };
                 let wanted = if *accepted { "accepted" } else { "refused" };

@@ -51,6 +51,10 @@ impl<'a> Logins<'a> {
         values: &Values,
         compose: Option<&Compose>,
     ) -> Result<Vec<Note>, StepError> {
+        if let Action::EndSessions(at) = action {
+            self.party(at, compose).await?.may_end_sessions(exchange(values)).await?;
+            return Ok(Vec::new());
+        }
         let Some((at, change)) = changed(action) else { return Ok(Vec::new()) };
         Ok(self.party(at, compose).await?.rehearse(change, &values.old).await?)
     }
@@ -101,6 +105,9 @@ impl<'a> Logins<'a> {
         if let Action::TestLogin { at, value, accepted } = action {
             let service = self.service(at, compose).await?;
             return test(&service, at, values.get(*value), *accepted).await;
+        }
+        if let Action::EndSessions(at) = action {
+            return Ok(self.party(at, compose).await?.end_sessions(exchange(values)).await?);
         }
         let Some((at, change)) = changed(action) else { return Ok(()) };
         Ok(self.party(at, compose).await?.apply(change, exchange(values), kept).await?)

@@ -111,7 +111,7 @@ impl<'a> Outside<'a> {
                 drop(self.compose().await?);
             }
             Action::Record(at) => self.records.rehearse(at, values).await?,
-            Action::SetLogin(at) | Action::AddLogin(at) => {
+            Action::SetLogin(at) | Action::AddLogin(at) | Action::EndSessions(at) => {
                 let compose = self.way_to(at).await?;
                 let notes = self.logins.rehearse(action, values, compose.as_ref()).await?;
                 self.notes.extend(notes.iter().map(|note| format!("{at}: {note}")));
@@ -453,6 +453,7 @@ impl Connector for Outside<'_> {
             Action::SetLogin(at)
             | Action::AddLogin(at)
             | Action::RemoveLogin(at)
+            | Action::EndSessions(at)
             | Action::TestLogin { at, .. } => {
                 let compose = self.way_to(at).await?;
                 self.logins.apply(action, values, kept, compose.as_ref()).await

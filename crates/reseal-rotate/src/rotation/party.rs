@@ -57,6 +57,21 @@ impl Party {
         }
     }
 
+    /// Whether sessions could be ended; where two roles take turns, that is part of their change.
+    pub(super) async fn may_end_sessions(&self, values: Exchange<'_>) -> Result<(), ServiceError> {
+        match self {
+            Self::One(account) => account.may_end_sessions(values).await,
+            Self::Turn(_) => Ok(()),
+        }
+    }
+
+    pub(super) async fn end_sessions(&self, values: Exchange<'_>) -> Result<(), ServiceError> {
+        match self {
+            Self::One(account) => account.end_sessions(values).await.map(drop),
+            Self::Turn(_) => Ok(()),
+        }
+    }
+
     pub(super) async fn undo(&self, values: Exchange<'_>, kept: &SecretBytes) -> Result<(), ServiceError> {
         match self {
             Self::One(account) => account.undo(values, kept).await,

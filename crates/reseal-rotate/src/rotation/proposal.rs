@@ -15,7 +15,7 @@ use reseal_vault::{
 
 use super::action::{Action, Which};
 use super::connector::{StepError, Values};
-use super::freeze;
+use super::freeze::{self, Asked};
 use super::outside::Outside;
 use super::record::{Act, Phase, Rotation, Start, Step, latest, turn};
 use crate::columns::{ColumnRun, find_second_copy, needed_kind, waiver};
@@ -67,7 +67,8 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// What a rotation of `name` would do. Releases the current value; changes nothing.
+    /// What a rotation of `name` would do: in an emergency the old value ends at once, with all that it opened. Releases
+    /// the current value; changes nothing.
     ///
     /// # Errors
     ///
@@ -79,6 +80,7 @@ impl Proposal {
         vault: &mut Vault,
         name: &str,
         new: NewValue,
+        emergency: bool,
         random: &dyn Random,
     ) -> Result<Self, RotateError> {
         let settings = plan.secret(name)?;
@@ -92,7 +94,8 @@ impl Proposal {
             secret: name.to_owned(),
             what: "a secret without `strategy`",
         })?;
-        let steps = freeze::steps(plan, name, &settings, strategy, vault.operator())?;
+        let steps =
+            freeze::steps(plan, name, &settings, strategy, Asked { by: vault.operator(), emergency })?;
         let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
         let info = match vault.show(&secret) {
             Err(VaultError::NotFound { .. }) => return Err(missing()),
@@ -127,7 +130,8 @@ impl Proposal {
                 name: name.to_owned(),
                 strategy,
                 reason: None,
-                overlap: freeze::overlap(&settings, &steps),
+                emergency,
+                overlap: freeze::overlap(&settings, &steps, emergency),
                 plan_digest: digest(plan)?,
                 steps,
                 baselines: BTreeMap::new(),
@@ -247,6 +251,11 @@ impl Proposal {
     /// How long the old value would stay valid, in seconds.
     pub fn overlap(&self) -> u64 {
         self.start.overlap
+    }
+
+    /// Whether a new key of columns exists once only, so that [`set_key_copy`](Self::set_key_copy) has to be told about it.
+    pub fn needs_key_copy(&self) -> bool {
+        self.at_risk.is_some()
     }
 
     /// The version that is current.

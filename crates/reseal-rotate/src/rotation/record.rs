@@ -236,6 +236,9 @@ pub struct Rotation {
     /// Why it was done, in the operator's words.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Whether the old value was to end at once, with all that it opened.
+    #[serde(default)]
+    pub emergency: bool,
     /// When it was frozen.
     pub begun_at: Timestamp,
     /// When the new value became the current one.
@@ -264,6 +267,7 @@ pub(super) struct Start {
     pub(super) name: String,
     pub(super) strategy: Strategy,
     pub(super) reason: Option<String>,
+    pub(super) emergency: bool,
     pub(super) overlap: u64,
     pub(super) plan_digest: String,
     pub(super) steps: Vec<Step>,
@@ -273,7 +277,8 @@ pub(super) struct Start {
 impl Rotation {
     /// A rotation that begins now.
     pub(super) fn begin(start: Start, number: u64, (from, to): (u64, u64), now: Timestamp) -> Self {
-        let Start { secret, name, strategy, reason, overlap, plan_digest, steps, baselines } = start;
+        let Start { secret, name, strategy, reason, emergency, overlap, plan_digest, steps, baselines } =
+            start;
         Self {
             number,
             secret,
@@ -285,6 +290,7 @@ impl Rotation {
             attention: None,
             failure: None,
             reason,
+            emergency,
             begun_at: now,
             finished_at: None,
             ended_at: None,

@@ -232,6 +232,18 @@ impl Account {
         }
     }
 
+    /// Whether [`end_sessions`](Self::end_sessions) would be allowed, without trying it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Rights`].
+    pub async fn may_end_sessions(&self, values: Exchange<'_>) -> Result<(), ServiceError> {
+        match &self.service {
+            Service::Postgres(_) => self.role_session(values).await?.may_end_sessions(&self.user).await,
+            Service::Redis(_) => self.group(values, None).await?.may_end_clients(&self.user).await,
+        }
+    }
+
     /// Ends all that the user has open, whatever value opened it; returns how much that was.
     ///
     /// # Errors

@@ -104,7 +104,8 @@ impl Stage {
     }
 
     pub(crate) async fn begin(&mut self) -> Result<Rotation, RotateError> {
-        let drafted = Proposal::draft(&self.plan, &mut self.vault, NAME, NewValue::Drawn, &OsRandom).await?;
+        let drafted =
+            Proposal::draft(&self.plan, &mut self.vault, NAME, NewValue::Drawn, false, &OsRandom).await?;
         Ok(drafted.begin(&mut self.vault, None)?.0)
     }
 

@@ -55,6 +55,9 @@ pub(crate) struct RotateArgs {
     /// Why, for the audit log
     #[arg(long, value_name = "REASON", value_parser = parse_reason)]
     pub(crate) reason: Option<String>,
+    /// End the old value at once, with all sessions that it opened, once the new one is everywhere
+    #[arg(long, requires = "reason")]
+    pub(crate) emergency: bool,
     /// Back the vault up to this file first, so that a new key of columns exists twice
     #[arg(long, value_name = "FILE")]
     pub(crate) backup: Option<PathBuf>,

@@ -11,13 +11,22 @@ use super::records;
 use crate::error::RotateError;
 use crate::plan::{Holds, Kind, Place, Plan, Secret, Spot, Strategy};
 
+/// What is asked for beside the plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// Who asks.
+    pub(super) by: &'a str,
+    /// Whether the old value is to end at once, with all that it opened.
+    pub(super) emergency: bool,
+}
+
 /// The steps of a rotation of `name`, in order.
 pub(super) fn steps(
     plan: &Plan,
     name: &str,
     secret: &Secret,
     strategy: Strategy,
-    by: &str,
+    asked: Asked<'_>,
 ) -> Result<Vec<Step>, RotateError> {
     let not_done = |what| Err(RotateError::NotRotated { secret: name.to_owned(), what });
     match strategy {
@@ -33,14 +42,15 @@ pub(super) fn steps(
         .directory()
         .canonicalize()
         .map_err(|source| RotateError::Directory { path: plan.directory().to_owned(), source })?;
-    let mut draft = Draft { plan, name, secret, strategy, base, steps: Vec::new() };
+    let emergency = asked.emergency;
+    let mut draft = Draft { plan, name, secret, strategy, base, emergency, steps: Vec::new() };
     if strategy == Strategy::Columns {
         draft.columns()?;
     } else {
         draft.change()?;
         draft.retire()?;
     }
-    draft.record(by);
+    draft.record(asked.by);
     Ok(draft.steps)
 }
 
@@ -51,8 +61,11 @@ pub(super) fn columns_under(plan: &Plan, name: &str) -> Vec<String> {
 }
 
 /// How long the old value stays valid, in seconds, where two are valid at a time.
-pub(super) fn overlap(secret: &Secret, steps: &[Step]) -> u64 {
+pub(super) fn overlap(secret: &Secret, steps: &[Step], emergency: bool) -> u64 {
     const DAY: u64 = 86_400;
+    if emergency {
+        return 0;
+    }
     let retires = steps.iter().any(|step| step.act == Act::Retire);
     if retires { secret.overlap.map_or(DAY, |span| span.0.as_secs()) } else { 0 }
 }
@@ -63,6 +76,7 @@ struct Draft<'a> {
     secret: &'a Secret,
     strategy: Strategy,
     base: PathBuf,
+    emergency: bool,
     steps: Vec<Step>,
 }
 
@@ -113,6 +127,10 @@ impl Draft<'_> {
             self.push(Act::Change, Phase::Test, 0, test(at, Which::New, true));
             self.push(Act::Change, Phase::Test, 0, test(at, Which::Old, has_two));
         }
+        if !has_two {
+            // Nobody gets in with the old value any more; applications are about to be brought over.
+            self.end_sessions(Act::Change, 0, &logins);
+        }
         let last = self.turns(Wave::Change, 0)?;
         self.after(last, has_two);
         Ok(())
@@ -152,6 +170,7 @@ impl Draft<'_> {
         for at in &logins {
             self.push(Act::Retire, Phase::Retire, last, Action::RemoveLogin(at.of(Which::Old)));
         }
+        self.end_sessions(Act::Retire, last, &logins);
         for at in &logins {
             self.push(Act::Retire, Phase::Test, last, test(at, Which::New, true));
             self.push(Act::Retire, Phase::Test, last, test(at, Which::Old, false));
@@ -159,13 +178,20 @@ impl Draft<'_> {
         if !self.secret.check.is_empty() {
             self.push(Act::Retire, Phase::Check, last, Action::CheckSecret { old_works: false });
         }
-        if self.strategy == Strategy::Alternate {
-            // Whoever was not brought over has lost its sessions by now.
+        if self.strategy == Strategy::Alternate || (self.emergency && !logins.is_empty()) {
+            // Whoever was not brought over has lost its sessions by now, in an emergency everyone has.
             for app in self.written(Wave::Change)?.into_values().flat_map(|turn| turn.apps) {
                 self.push(Act::Retire, Phase::Check, last, Action::CheckApp { app });
             }
         }
         Ok(())
+    }
+
+    fn end_sessions(&mut self, act: Act, turn: usize, logins: &[LoginAt]) {
+        // Where two roles take turns, the end of the old one ends its sessions anyway.
+        for at in logins.iter().filter(|at| self.emergency && at.turn.is_none()) {
+            self.steps.push(Step::new(act, Phase::Retire, turn, Action::EndSessions(at.clone())));
+        }
     }
 
     /// Writes, bringing over and checks, turn by turn from this one on; returns the last turn.

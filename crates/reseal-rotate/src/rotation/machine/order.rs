@@ -40,9 +40,10 @@ pub(super) fn undo_order(steps: &[Step], acts: &[Act]) -> Vec<usize> {
     order
 }
 
-/// Whether what a step did stays: a copy of the vault does no harm.
+/// Whether what a step did stays: a copy of the vault does no harm, and sessions that ended are opened by whoever needs
+/// them.
 fn is_kept(action: &Action) -> bool {
-    matches!(action, Action::BackUp { .. })
+    matches!(action, Action::BackUp { .. } | Action::EndSessions(_))
 }
 
 /// What shows that the old value works again wherever the new one may have been.

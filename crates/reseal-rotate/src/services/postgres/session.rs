@@ -259,6 +259,25 @@ impl Session {
         Ok(self.column::<i64>(&row, 0)?.unsigned_abs())
     }
 
+    /// Whether the sessions of a role can be ended here, without trying it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Rights`].
+    pub async fn may_end_sessions(&self, role: &str) -> Result<(), ServiceError> {
+        let statement = "SELECT pg_has_role(session_user, $1, 'USAGE')
+                OR (pg_has_role(session_user, 'pg_signal_backend', 'USAGE')
+                    AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1))";
+        let row = self.one("look at the role", statement, &[role]).await?;
+        if self.is_superuser || self.column::<bool>(&row, 0)? {
+            return Ok(());
+        }
+        Err(self.rights(format!(
+            "`{}` may not end sessions of `{role}`: GRANT pg_signal_backend to it",
+            self.user
+        )))
+    }
+
     /// Ends all sessions of a role and waits until they are gone; returns how many there were.
     ///
     /// A new password does not end what the old one opened. Applications see a broken connection.

@@ -140,6 +140,18 @@ impl Group {
         self.follow(old, state).await
     }
 
+    /// Whether [`end_clients`](Self::end_clients) would be allowed everywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Rights`].
+    pub async fn may_end_clients(&self, user: &str) -> Result<(), ServiceError> {
+        for session in self.sessions() {
+            session.may_end_clients(user).await?;
+        }
+        Ok(())
+    }
+
     /// Ends all connections of the user; returns how many there were.
     ///
     /// # Errors

@@ -97,8 +97,24 @@ impl Session {
         if !self.has_overlap() {
             return Ok(());
         }
-        // From version 7 the server tells; before, a user who may look may change, unless subcommands were split.
-        let rehearsal = ["ACL", "DRYRUN", self.user(), "ACL", "SETUSER", user];
+        self.may(&["ACL", "SETUSER", user]).await
+    }
+
+    /// Whether connections of a user can be ended here, without trying it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Rights`].
+    pub async fn may_end_clients(&self, user: &str) -> Result<(), ServiceError> {
+        if !self.has_overlap() {
+            return Ok(());
+        }
+        self.may(&["CLIENT", "KILL", "USER", user]).await
+    }
+
+    /// From version 7 the server tells; before, a user who may look may change, unless subcommands were split.
+    async fn may(&self, command: &[&str]) -> Result<(), ServiceError> {
+        let rehearsal = [&["ACL", "DRYRUN", self.user()], command].concat();
         match self.ask::<String>("rehearse the change", &rehearsal).await {
             Ok(answer) if answer != "OK" => {
                 Err(ServiceError::Rights { node: self.node().to_owned(), needs: answer })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reseal_engine::{Direction, EngineError, Observer, RunOptions, Silent, Survey};
 use reseal_rotate::RotateError;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose, RecordState, RunRecord, records};
-use reseal_rotate::rotation::{self, Rotation};
+use reseal_rotate::rotation;
 use reseal_vault::Vault;
 
 use super::progress::Progress;
@@ -86,17 +86,26 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A key that is being rotated takes its columns along; once it is in use everywhere, what was written under the old one
+    /// A key that rotates takes its columns along, and back; once it is in use everywhere, what was written under the old one
     /// meanwhile may be brought after it.
     fn check_not_rotated(&self, vault: &mut Vault, name: &str, purpose: Purpose) -> Result<(), RotateError> {
         let Some(columns) = self.plan.columns(name) else { return Ok(()) };
-        let last = rotation::latest(vault, &self.plan.secret_name(&columns.key))?;
-        match last.filter(Rotation::is_open) {
-            Some(open) if purpose != Purpose::Resume || open.is_unfinished() => {
-                Err(RotateError::Rotated { columns: name.to_owned(), secret: open.name })
+        let Some(last) = rotation::latest(vault, &self.plan.secret_name(&columns.key))? else {
+            return Ok(());
+        };
+        let is_owner = match purpose {
+            Purpose::Resume => last.is_unfinished(),
+            // The rotation brings the files back as well.
+            Purpose::Rollback => {
+                let run = records(vault)?.into_iter().rfind(|record| record.columns == name);
+                last.is_open() || run.is_some_and(|run| run.rotation.is_some())
             }
-            _ => Ok(()),
+            _ => last.is_open(),
+        };
+        if is_owner {
+            return Err(RotateError::Rotated { columns: name.to_owned(), secret: last.name });
         }
+        Ok(())
     }
 
     async fn drive_and_settle(

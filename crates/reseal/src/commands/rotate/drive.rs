@@ -37,13 +37,12 @@ impl Work<'_> {
         let mut ends = Ends::new(self.app.ui, "rotations");
         // All of them are rehearsed before the first changes anything.
         let mut proposals = Vec::new();
-        let copy = key_copy(args);
         for name in &names {
             let new = match &value {
                 Some(value) => NewValue::Imposed(self.imposed(name, value)?),
                 None => self.new_value(&mut vault, name)?,
             };
-            match self.rehearse(&mut vault, name, new, Some(&copy)).await {
+            match self.rehearse(&mut vault, name, new, Some(args)).await {
                 Ok(proposal) => proposals.push(proposal),
                 Err(error) => ends.failed(name, &self.failed(name, error)),
             }
@@ -95,10 +94,7 @@ impl Work<'_> {
         for draw in 1.. {
             let (proposal, mut outside) = match rehearsed.take() {
                 Some(rehearsed) => rehearsed,
-                None => {
-                    let copy = key_copy(args);
-                    self.rehearse(vault, &name, NewValue::Drawn, Some(&copy)).await.map_err(failed)?
-                }
+                None => self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?,
             };
             let (rotation, _) = proposal.begin(vault, args.reason.clone()).map_err(failed)?;
             let driven = self.drive(vault, &mut outside, rotation, Order::GoOn).await;
@@ -278,7 +274,7 @@ impl Work<'_> {
     }
 }
 
-fn key_copy(args: &RotateArgs) -> KeyCopy {
+pub(super) fn key_copy(args: &RotateArgs) -> KeyCopy {
     match (&args.backup, &args.no_backup) {
         (Some(file), _) => KeyCopy::BackUp(file.clone()),
         (None, Some(reason)) => KeyCopy::Waived(reason.clone()),

@@ -8,9 +8,7 @@ use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
-use reseal_rotate::rotation::{
-    KeyCopy, NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations,
-};
+use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations};
 use reseal_rotate::scrub::Known;
 use reseal_vault::{SecretName, Vault};
 use serde_json::json;
@@ -74,18 +72,19 @@ impl<'a> Work<'a> {
         ends.end()
     }
 
-    /// A rotation that would work, and the world that knows how it was before. One that is to begin says where the second
-    /// copy of a new key comes from.
+    /// A rotation that would work, and the world that knows how it was before. One that is to begin says by its arguments where
+    /// the second copy of a new key comes from.
     async fn rehearse(
         &self,
         vault: &mut Vault,
         name: &str,
         new: NewValue,
-        copy: Option<&KeyCopy>,
+        args: Option<&RotateArgs>,
     ) -> Result<(Proposal, Outside<'a>), RotateError> {
-        let mut proposal = Proposal::draft(self.plan, vault, name, new, &OsRandom).await?;
-        if let Some(copy) = copy {
-            proposal.set_key_copy(copy)?;
+        let emergency = args.is_some_and(|args| args.emergency);
+        let mut proposal = Proposal::draft(self.plan, vault, name, new, emergency, &OsRandom).await?;
+        if let Some(args) = args {
+            proposal.set_key_copy(&drive::key_copy(args))?;
         }
         let mut outside = self.outside(vault, name, proposal.steps())?;
         proposal.rehearse(&mut outside).await?;

@@ -17,6 +17,7 @@ pub(super) fn proposal_object(proposal: &Proposal) -> Value {
         "secret": proposal.secret().as_str(),
         "from": proposal.from(),
         "overlap_seconds": proposal.overlap(),
+        "needs_key_copy": proposal.needs_key_copy(),
         "steps": proposal.steps().iter().map(step_object).collect::<Vec<_>>(),
     })
 }
@@ -26,6 +27,9 @@ pub(super) fn proposal_words(proposal: &Proposal) -> String {
     let mut words = format!("{}: version {} can be rotated\n", proposal.name(), proposal.from());
     for step in proposal.steps() {
         words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
+    }
+    if proposal.needs_key_copy() {
+        words.push_str("  the new key has to exist twice first: --backup FILE, or --no-backup REASON\n");
     }
     if proposal.overlap() > 0 {
         let span = span(Duration::from_secs(proposal.overlap()));
@@ -46,6 +50,7 @@ pub(super) fn rotation_object(rotation: &Rotation) -> Value {
         "attention": rotation.attention,
         "failure": rotation.failure,
         "reason": rotation.reason,
+        "emergency": rotation.emergency,
         "begun_at": when::show(rotation.begun_at),
         "finished_at": rotation.finished_at.map(when::show),
         "ended_at": rotation.ended_at.map(when::show),
