@@ -104,6 +104,7 @@ impl Ended {
 #[derive(Debug)]
 pub struct Desk {
     directory: TempDir,
+    opener: [&'static str; 2],
 }
 
 impl Desk {
@@ -113,10 +114,48 @@ impl Desk {
     ///
     /// If there is no room for it.
     pub fn new(plan: &str) -> Self {
-        let desk = Self { directory: tempfile::tempdir().expect("a temporary directory") };
-        desk.write("reseal.toml", plan);
+        let desk = Self::opened_by(["--passphrase-file", "passphrase"], plan);
         desk.write("passphrase", PASSPHRASE);
         desk
+    }
+
+    /// The same with a key file, which opens a vault at once, and a new vault.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for it.
+    pub fn with_vault(plan: &str) -> Self {
+        let desk = Self::opened_by(["--key-file", "key-file"], plan);
+        desk.write("key-file", &"7".repeat(32));
+        desk.run(&["init", "--no-recovery-code"]).expect(0);
+        desk
+    }
+
+    fn opened_by(opener: [&'static str; 2], plan: &str) -> Self {
+        let desk = Self { directory: tempfile::tempdir().expect("a temporary directory"), opener };
+        desk.write("reseal.toml", plan);
+        desk
+    }
+
+    /// Writes a program into it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn program(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.write(name, text);
+        let mode = PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.path().join(name), mode).expect("it is ours");
+    }
+
+    /// Reads a file of it.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or no text.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).expect("a file of text")
     }
 
     /// The directory.
@@ -136,10 +175,7 @@ impl Desk {
     /// The command with these arguments and nothing of the test's environment that could change what it does.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        command
-            .current_dir(self.path())
-            .args(["--passphrase-file", "passphrase", "--no-input"])
-            .args(arguments);
+        command.current_dir(self.path()).args(self.opener).arg("--no-input").args(arguments);
         command.env_clear().envs(self.environment());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

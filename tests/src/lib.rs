@@ -7,6 +7,7 @@ pub mod env_readers;
 pub mod erring;
 pub mod hanna;
 pub mod leather;
+pub mod listeners;
 pub mod mixture;
 pub mod probe;
 pub mod process;

@@ -3,6 +3,7 @@
 //! No redirects are followed (they could take a signature elsewhere), no proxies are used, no connection is kept.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,14 @@ impl Url {
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self { uri, host, port, is_tls })
+    }
+
+    /// Whether nobody on the way can read what is sent there: by TLS, or on this machine.
+    pub fn is_private(&self) -> bool {
+        let is_here = |host: &str| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        self.is_tls || is_here(&self.host)
     }
 
     /// Host and port: what may be shown.
@@ -277,6 +286,13 @@ mod tests {
     fn urls_are_taken_apart() {
         assert_eq!(Url::parse("https://api.example.com/a?b").unwrap().host(), "api.example.com:443");
         assert_eq!(Url::parse("http://[::1]:8000").unwrap().host(), "::1:8000");
+        for (url, is_private) in [
+            ("https://hooks.example.com/a", true),
+            ("http://127.0.0.1:8000/a", true),
+            ("http://hooks.example.com/a", false),
+        ] {
+            assert_eq!(Url::parse(url).unwrap().is_private(), is_private, "{url}");
+        }
         for wrong in ["", "/health", "ftp://host/", "http:///x", "http://user:hunter2@host/"] {
             let error = Url::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

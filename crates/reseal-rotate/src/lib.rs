@@ -9,6 +9,7 @@
 //! What a rotation does outside the vault: [`apps`] brings over what reads values, [`services`] changes
 //! them where they log in, [`checks`] proves that it works,
 //! [`process`] runs every program so that it learns nothing it was not told, [`scrub`] takes values out of what they say.
+//! [`schedule`] says how everything stands and what is due, [`notices`] tells people.
 
 pub mod apps;
 pub mod checks;
@@ -16,9 +17,11 @@ pub mod columns;
 pub mod destinations;
 mod error;
 pub mod http;
+pub mod notices;
 pub mod plan;
 pub mod process;
 pub mod rotation;
+pub mod schedule;
 pub mod scrub;
 pub mod services;
 pub mod stream;

@@ -52,6 +52,7 @@ fn r2() -> String {
 fn refused(line: &str, instead: &str) -> PlanError {
     let (error, number) = refused_at(line, instead);
     assert_eq!(error.line(), Some(number), "{error}");
+    assert!(!error.to_string().contains("canary"), "{error}");
     error
 }
 
@@ -117,6 +118,17 @@ fn values_are_checked_where_they_stand() {
         ("schema      = 1", "schema = 2"),
         ("environment = \"production\"", "environment = \"prod\""),
         ("kind = \"smtp\"", "kind = \"smpt\""),
+        ("window = \"02:00-04:00\"", "window = \"2-4\""),
+        ("timezone    = \"Europe/London\"", "timezone = \"Europe/Londn\""),
+        ("\"secret:slack/security-ops\"", "\"https://hooks.example.com/canary\""),
+        ("url = \"smtp://localhost:25\"", "url = \"smtp://u:canary@localhost:25\""),
+        ("url = \"smtp://localhost:25\"", "url = \"localhost:25\""),
+        ("url = \"smtp://localhost:25\"", "url = \"smtp://localhost:25\", user = \"half\""),
+        ("on = [\"due\", \"expired\", \"failed\"]", "on = []"),
+        (
+            "{ webhook = \"secret:slack/security-ops\",  ",
+            "{ email = \"a@b.c\", webhook = \"secret:slack/security-ops\", ",
+        ),
     ] {
         refused(line, instead);
     }

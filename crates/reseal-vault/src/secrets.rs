@@ -107,6 +107,25 @@ impl Vault {
         Ok(covered(&mut self.view()?, pattern, with_deleted)?.iter().map(SecretRecord::info).collect())
     }
 
+    /// The secrets that the pattern covers and are not deleted, each with its current version if it has one, in the
+    /// order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Tampered`].
+    pub fn overview(
+        &mut self,
+        pattern: &NamePattern,
+    ) -> Result<Vec<(SecretInfo, Option<VersionInfo>)>, VaultError> {
+        let mut view = self.view()?;
+        let mut secrets = Vec::new();
+        for secret in covered(&mut view, pattern, false)? {
+            let current = secret.labels.current.map(|number| view.version(&secret, number)).transpose()?;
+            secrets.push((secret.info(), current.map(|current| current.info(&secret.labels))));
+        }
+        Ok(secrets)
+    }
+
     /// One secret, deleted or not, without its values.
     ///
     /// # Errors

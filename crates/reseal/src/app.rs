@@ -1,5 +1,6 @@
 //! One invocation: how it talks, which files it means, who runs it.
 
+use std::cell::OnceCell;
 use std::env;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub(crate) struct App {
     pub(crate) global: Global,
     /// Ctrl-C and its like.
     pub(crate) signals: Signals,
+    /// The vault that the plan names, once that was read.
+    pub(crate) planned_vault: OnceCell<Option<PathBuf>>,
 }
 
 impl App {
@@ -43,7 +46,7 @@ impl App {
             tracing::warn!(%error, "debuggers and core dumps are not kept away");
         }
         let ui = Ui::new(global.json, global.quiet);
-        Ok(Self { ui, signals: Signals::listen()?, global })
+        Ok(Self { ui, signals: Signals::listen()?, global, planned_vault: OnceCell::new() })
     }
 
     /// The runtime of commands that talk to databases.

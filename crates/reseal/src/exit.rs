@@ -28,8 +28,12 @@ pub(crate) enum Exit {
     RolledBack = 9,
     /// Something needs a person.
     NeedsAttention = 10,
+    /// Something is due; told only where it is asked for.
+    Due = 11,
     /// Done, but some values were quarantined or did not open.
     Quarantined = 12,
+    /// There was nothing to do; told only where it is asked for.
+    NothingToDo = 13,
     /// What was looked at does not hold the value.
     NotHeld = 14,
     /// Stopped by Ctrl-C; state kept.
@@ -40,7 +44,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of its number.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -52,7 +56,9 @@ impl Exit {
         Self::Refused,
         Self::RolledBack,
         Self::NeedsAttention,
+        Self::Due,
         Self::Quarantined,
+        Self::NothingToDo,
         Self::NotHeld,
         Self::Interrupted,
         Self::Terminated,
@@ -90,7 +96,9 @@ impl Exit {
             Self::Refused => "refused",
             Self::RolledBack => "rolled-back",
             Self::NeedsAttention => "needs-attention",
+            Self::Due => "due",
             Self::Quarantined => "quarantined",
+            Self::NothingToDo => "nothing-to-do",
             Self::NotHeld => "not-held",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
@@ -111,7 +119,9 @@ impl Exit {
             Self::Refused => "refused before any change",
             Self::RolledBack => "failed and rolled back: everything is as it was",
             Self::NeedsAttention => "needs attention: neither forward nor back without a person",
+            Self::Due => "something is due (only with --exit-code)",
             Self::Quarantined => "some values were quarantined or did not open",
+            Self::NothingToDo => "there was nothing to do (only with --exit-code)",
             Self::NotHeld => "a target does not hold the current value",
             Self::Interrupted => "interrupted; state kept, the same command goes on",
             Self::Terminated => "terminated; state kept, the same command goes on",

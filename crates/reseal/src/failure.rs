@@ -80,6 +80,11 @@ impl Failure {
         Self { silent: true, ..Self::new(Exit::Interrupted, "interrupted") }
     }
 
+    /// What it says itself, a line each: the heading, and what is safe to do next. Causes may quote programs.
+    pub(crate) fn own_words(&self) -> Vec<String> {
+        [&self.message].into_iter().chain(&self.hint).cloned().collect()
+    }
+
     /// Tells it on stderr, as words or as one JSON object.
     pub(crate) fn report(&self, as_json: bool) {
         if self.silent {

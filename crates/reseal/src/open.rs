@@ -28,10 +28,12 @@ impl App {
     ///
     /// It cannot be read, is wrong, or was found where others could have put it.
     pub(crate) fn plan(&self) -> Outcome<Option<Plan>> {
-        match &self.global.config {
-            Some(path) => Ok(Some(Plan::load(path)?)),
-            None => Ok(Plan::discover(&std::env::current_dir()?)?),
-        }
+        let plan = match &self.global.config {
+            Some(path) => Some(Plan::load(path)?),
+            None => Plan::discover(&std::env::current_dir()?)?,
+        };
+        self.planned_vault.get_or_init(|| plan.as_ref().and_then(Plan::vault));
+        Ok(plan)
     }
 
     /// The plan file, which this command cannot do without.
@@ -55,7 +57,11 @@ impl App {
         if let Some(path) = &self.global.vault {
             return Ok(path.clone());
         }
-        if let Some(path) = self.plan()?.and_then(|plan| plan.vault()) {
+        if self.planned_vault.get().is_none() {
+            // Read for the vault that it names.
+            self.plan()?;
+        }
+        if let Some(path) = self.planned_vault.get().cloned().flatten() {
             return Ok(path);
         }
         Ok(user_directory("XDG_DATA_HOME", ".local/share")?.join("default.vault"))

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use reseal_tests::command::{Ended, finish, program};
 use reseal_tests::hanna::{DB_PASSWORD, DJANGO_SECRET_KEY, Hanna, REDIS_PASSWORD, RedisPassword};
+use reseal_tests::listeners::{Listener, Told};
 use reseal_tests::scene::connect;
 use serde_json::Value;
 
@@ -18,11 +19,15 @@ const DJANGO: &str = "django/secret-key";
 const SECRETS: [(&str, &str); 3] =
     [(REDIS, REDIS_PASSWORD), (POSTGRES, DB_PASSWORD), (DJANGO, DJANGO_SECRET_KEY)];
 
+const MAIL_PASSWORD: &str = "canary-password-of-the-mail-server";
+
 const FILES: [&str; 3] = [".env", "whatsappcrm_backend/.env", "whatsappcrm_backend/.env.prod"];
 
 /// The stack with the runbook's plan and a vault that holds its values.
 struct R1 {
     stack: Hanna,
+    /// The mail server of `[notify]`.
+    mail: Listener,
 }
 
 /// What a rotation changes, to be the same after one that failed.
@@ -39,12 +44,13 @@ struct Outside {
 
 impl R1 {
     async fn start(password: RedisPassword) -> Self {
-        let r1 = Self { stack: Hanna::start(password).await };
+        let r1 = Self { stack: Hanna::start(password).await, mail: Listener::mail() };
         let plan = include_str!("../../../crates/reseal-rotate/tests/plans/R1.toml");
         let health =
             format!("check = [\n  {{ http = \"http://{}:8000/health\", expect = 200 }},", r1.stack.redis);
         let plan = plan
             .replace("during = \"2m\"", "during = \"2s\"")
+            .replace("mail.hanna.example:587", &r1.mail.address().to_string())
             .replacen("check = [\n", &format!("wait = \"5s\"\nhold = \"2s\"\n{health}\n"), 1)
             .replacen(
                 "compose = \"celery_io_worker\"\n",
@@ -62,6 +68,7 @@ impl R1 {
         for (name, value) in SECRETS {
             r1.run_with(&["put", &format!("hanna/{name}"), "-"], value).expect(0);
         }
+        r1.run_with(&["put", "hanna/smtp/reseal", "-"], MAIL_PASSWORD).expect(0);
         r1
     }
 
@@ -223,7 +230,30 @@ async fn one_command_rotates_the_stack(password: RedisPassword) {
     let dump = r1.run(&["snapshot", "cat", "dumps/whatsapp_crm_dev"]).expect(0).stdout;
     assert!(dump.contains("PostgreSQL database dump complete"), "{dump}");
     check_status(&r1);
+    check_mails(&r1, &values);
     r1.run(&["audit", "verify"]).expect(0);
+}
+
+/// Before, after each and at the end of the old value somebody was told; none of the mails holds a value.
+fn check_mails(r1: &R1, values: &[&str]) {
+    let mails = r1.mail.told();
+    for (name, _) in SECRETS {
+        for what in ["a rotation begins", "rotated"] {
+            assert!(mails.iter().any(|mail| has(mail, &format!("Subject: {name}: {what}"))), "{mails:#?}");
+        }
+    }
+    for mail in &mails {
+        assert_eq!(mail.login, Some(("reseal".into(), MAIL_PASSWORD.into())));
+        assert!(has(mail, "Contact: ops@hanna.example") && mail.to == "ops@hanna.example", "{mail:?}");
+        for value in values.iter().chain(&[MAIL_PASSWORD]) {
+            assert!(!mail.text.contains(value), "{mail:?}");
+        }
+    }
+    assert!(mails.iter().any(|mail| has(mail, "Reason: runbook R1")), "what is told is found");
+}
+
+fn has(mail: &Told, words: &str) -> bool {
+    mail.text.contains(words)
 }
 
 /// The vault knows the history, nothing is owed, and every secret has its interval.
@@ -241,6 +271,24 @@ fn check_status(r1: &R1) {
     }
     let table = r1.run(&["rotate", "status"]).expect(0).stdout;
     assert!(table.contains("180d") && table.matches("90d").count() == 2, "{table}");
+    // The password of the mail server is no secret of the plan, and has no date.
+    let status = r1.run(&["status", "--json", "--exit-code"]).expect(0).json();
+    let days: Vec<_> = status["secrets"]
+        .as_array()
+        .expect("secrets")
+        .iter()
+        .map(|secret| (secret["secret"].as_str().expect("a name"), secret["days_until_rotation"].as_i64()))
+        .collect();
+    assert_eq!(
+        days,
+        [
+            ("hanna/django/secret-key", Some(180)),
+            ("hanna/postgres/password", Some(90)),
+            ("hanna/redis/password", Some(90)),
+            ("hanna/smtp/reseal", None),
+        ]
+    );
+    assert_eq!(status["snapshots"][0]["age_days"], 0, "{status}");
 }
 
 #[tokio::test]
@@ -264,6 +312,8 @@ async fn failing_health(name: &str, variable: &str, old: &str) {
         assert_eq!(r1.outside().await, before, "{mode}: everything is as it was");
         r1.stack.until_healthy().await;
         assert!(r1.stack.has(variable, old).await, "{mode}: the backend runs with the old value");
+        let failed = format!("Subject: {name}: the rotation failed and was taken back");
+        assert!(r1.mail.told().last().is_some_and(|mail| has(mail, &failed)), "{mode}: somebody is told");
         println!("{name}: health {mode}: taken back");
     }
 }

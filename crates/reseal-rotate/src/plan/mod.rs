@@ -11,6 +11,7 @@ mod refusals;
 mod secrets;
 mod servers;
 mod spot;
+mod times;
 mod trust;
 mod values;
 
@@ -25,11 +26,14 @@ use crate::error::RotateError;
 pub use columns::{Columns, Limits};
 pub use error::PlanError;
 pub use password::holds_password;
-pub use people::{Evidence, Incident, Lock, MailServer, Notify, Occasion, Recipient, Records, Schedule};
+pub use people::{
+    Evidence, Format, Incident, Lock, MailServer, Notify, Occasion, Recipient, Records, Schedule,
+};
 pub use places::{App, BringOver, Check, Command, Compose, Expect, Holds, LogExpect, Place, PlainFile};
 pub use secrets::{Generate, Keep, Per, Secret, Strategy};
 pub use servers::{Admin, Kind, ProviderApp, Reach, Server, Tls};
 pub use spot::Spot;
+pub use times::{Recurrence, TimeOfDay, Window, Zone};
 pub use values::{Environment, InFile, Interval, Login, Looked, Span, Unreadable};
 
 /// The name that is looked for.
@@ -60,7 +64,7 @@ pub struct PlanFile {
     /// Presets of intervals.
     pub environment: Option<Environment>,
     /// The zone of windows and schedules.
-    pub timezone: Option<String>,
+    pub timezone: Option<Zone>,
     /// Patterns of files that hold secrets in clear and should not be there.
     #[serde(default)]
     pub leftovers: Vec<String>,
@@ -182,6 +186,14 @@ impl Plan {
 }
 
 impl PlanFile {
+    /// What the plan says about a file.
+    pub fn file(&self, path: &Path) -> Option<&PlainFile> {
+        // Written alike, as a rule: thousands of places then cost no comparison of paths.
+        let alike = path.to_str().and_then(|path| self.files.get(path));
+        let same = || self.files.iter().find(|(file, _)| Path::new(file) == path).map(|(_, file)| file);
+        alike.or_else(same).map(Spanned::get_ref)
+    }
+
     fn check(&self) -> Result<(), error::Finding> {
         if *self.schema.get_ref() != SCHEMA {
             return Err(error::Finding::new(self.schema.span(), "this schema is not known")
@@ -200,6 +212,7 @@ impl PlanFile {
             columns.get_ref().check(name, columns.span(), self)?;
         }
         self.check_together()?;
+        self.check_people()?;
         self.evidence.iter().try_for_each(|evidence| evidence.get_ref().check(evidence.span()))
     }
 }

@@ -136,9 +136,7 @@ impl PlanFile {
                 "write part = \"url.password\", \"url.user\", \"url.userinfo\", \"list\", \"list[N]\", \"json:/pointer\" or \"template\"",
             ));
         }
-        let file =
-            self.files.iter().find(|(file, _)| Path::new(file) == path).map(|(_, file)| file.get_ref());
-        let Some(file) = file.filter(|file| !file.used_by.is_empty()) else {
+        let Some(file) = self.file(path).filter(|file| !file.used_by.is_empty()) else {
             return Err(finding(format!("writes {shown}, which no application reads"))
                 .remedy(format!("write [files.\"{shown}\"] with used_by = [\"APP\"]")));
         };
@@ -203,10 +201,8 @@ impl PlanFile {
             );
         }
         let files = secret.write.iter().filter_map(|place| place.file.as_ref());
-        let readers = files.flat_map(|path| {
-            let file = self.files.iter().find(|(file, _)| Path::new(file) == path);
-            file.map(|(_, file)| file.get_ref().used_by.clone()).unwrap_or_default()
-        });
+        let readers =
+            files.flat_map(|path| self.file(path).map(|file| file.used_by.clone()).unwrap_or_default());
         let mut missing = readers.filter(|app| !order.contains(app));
         match missing.next() {
             Some(app) => Err(Finding::new(

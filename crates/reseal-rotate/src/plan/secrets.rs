@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::PlanFile;
 use super::error::Finding;
 use super::places::{Check, Command, Place};
+use super::times::Window;
 use super::values::{Interval, Span};
 
 /// How a secret is changed.
@@ -56,7 +57,7 @@ pub struct Secret {
     /// Moves the due date away from its neighbours'.
     pub offset: Option<Span>,
     /// The hours in which it may change.
-    pub window: Option<String>,
+    pub window: Option<Window>,
     /// How long the old value stays valid.
     pub overlap: Option<Span>,
     /// What `VALID UNTIL` is set to.

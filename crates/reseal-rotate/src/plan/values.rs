@@ -88,6 +88,12 @@ pub struct Unreadable {
     takes: &'static str,
 }
 
+impl Unreadable {
+    pub(super) fn new(text: &str, takes: &'static str) -> Self {
+        Self { text: text.to_owned(), takes }
+    }
+}
+
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` is not {}", self.text, self.takes)
@@ -140,6 +146,7 @@ impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Days(days) => write!(f, "{days}d"),
+            Self::Months(months) if months % 12 == 0 => write!(f, "{}y", months / 12),
             Self::Months(months) => write!(f, "{months}mo"),
             Self::Never => f.write_str("never"),
         }
@@ -171,6 +178,8 @@ macro_rules! try_from_string {
         }
     )*};
 }
+pub(super) use try_from_string;
+
 try_from_string!(Span, Interval, Login);
 
 #[cfg(test)]

@@ -12,7 +12,6 @@
 
 mod action;
 mod connector;
-mod due;
 mod freeze;
 mod lock;
 mod logins;
@@ -26,7 +25,6 @@ mod records;
 
 pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
-pub use due::{due, interval};
 pub use lock::RotationLock;
 pub use machine::{Ended, Machine, Told, Watch};
 pub use outside::Outside;

@@ -8,9 +8,9 @@ use reseal_vault::{Timestamp, Vault, VersionSelector};
 
 use super::action::{Action, RecordIn};
 use super::connector::{Standing, StepError, Values};
-use super::due;
 use crate::error::RotateError;
 use crate::plan::{Login, Plan, Secret};
+use crate::schedule;
 use crate::services::postgres::{RotationRow, Session};
 use crate::services::{Access, Service, ServiceError};
 
@@ -62,8 +62,8 @@ impl<'a> Records<'a> {
     pub(super) fn capture(&self, at: &RecordIn) -> Result<SecretBytes, StepError> {
         let unfit = |error: &dyn std::fmt::Display| StepError::Failed(error.to_string());
         let now = jiff::Timestamp::now().round(Unit::Microsecond).map_err(|error| unfit(&error))?;
-        let due =
-            due::next(self.plan, &self.secret, Timestamp(now.as_second())).map_err(|error| unfit(&error))?;
+        let due = schedule::next(self.plan, &self.secret, Timestamp(now.as_second()))
+            .map_err(|error| unfit(&error))?;
         let due = due.and_then(|due| jiff::Timestamp::from_second(due.0).ok());
         let row = RotationRow {
             credential: at.credential.clone(),

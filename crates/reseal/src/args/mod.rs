@@ -4,8 +4,10 @@ mod env;
 mod global;
 mod reencrypt;
 mod rotate;
+mod schedule;
 mod secrets;
 mod snapshots;
+mod status;
 mod vault;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +17,7 @@ pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetAr
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
 pub(crate) use rotate::{OweArgs, RollbackArgs, RotateAction, RotateArgs, RotateCommand, RotateNames};
+pub(crate) use schedule::{ScheduleCommand, ScheduleInstallArgs, ScheduleWhereArgs};
 pub(crate) use secrets::{
     DeleteArgs, DestroyArgs, ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg,
     LabelArg, ListArgs, NameArg, PutArgs, ReasonArgs, RevertArgs, ValueArgs, VersionArgs,
@@ -23,6 +26,7 @@ pub(crate) use snapshots::{
     ImportArgs, ImportFormat, SnapshotAddArgs, SnapshotArg, SnapshotCatArgs, SnapshotCommand,
     SnapshotDiffArgs, SnapshotRestoreArgs,
 };
+pub(crate) use status::{StatusArgs, StatusFormat};
 pub(crate) use vault::{
     AgentArgs, AuditCommand, AuditLogArgs, BackupCommand, InitArgs, KeyAddArgs, KeyCommand, KeyPasswdArgs,
     UnlockArgs,
@@ -158,10 +162,24 @@ pub(crate) enum Command {
     #[command(
         after_help = "Rehearsed first, journalled, and taken back where it fails. The same command after an interruption\n\
         is `reseal rotate resume`.\n\n\
-        Examples:\n  reseal rotate redis/password\n  reseal rotate --all --dry-run\n  \
+        Examples:\n  reseal rotate redis/password\n  reseal rotate --all --dry-run\n  reseal rotate --due\n  \
         reseal rotate smtp/password --value-fd 3 3< new.txt\n  reseal rotate retire"
     )]
     Rotate(RotateCommand),
+    /// How every secret stands: when it changed, when it is due, what waits for a person
+    #[command(
+        after_help = "The most urgent first. A secret is due from `warn` before its date on, at once when it is owed, and\n\
+        where nobody knows how old its value is.\n\n\
+        Examples:\n  reseal status\n  reseal status --exit-code --quiet\n  reseal status --markdown > SECRETS.md\n  \
+        reseal status --notify"
+    )]
+    Status(StatusArgs),
+    /// Let the system run reseal every day: systemd timers, or lines in the crontab
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  reseal schedule install --dry-run\n  reseal schedule install --rotate\n  reseal schedule show"
+    )]
+    Schedule(ScheduleCommand),
     /// Re-encrypt database columns under a new key
     #[command(
         subcommand,

@@ -44,11 +44,17 @@ pub(crate) enum RotateAction {
 #[derive(Debug, Args)]
 pub(crate) struct RotateArgs {
     /// Names of secrets in the plan; `-` takes the new value of one from stdin
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["all", "due"])]
     pub(crate) names: Vec<String>,
     /// Every secret of the plan whose value reseal can make
     #[arg(long, conflicts_with = "names")]
     pub(crate) all: bool,
+    /// Every secret that is due or owed, within its hours, whose value reseal can make
+    #[arg(long, conflicts_with_all = ["names", "all"])]
+    pub(crate) due: bool,
+    /// With --due: end with 13 if nothing was due, and with 11 if something due was left
+    #[arg(long, requires = "due")]
+    pub(crate) exit_code: bool,
     /// Only rehearse; the same as `rotate plan`
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
@@ -65,10 +71,10 @@ pub(crate) struct RotateArgs {
     #[arg(long, value_name = "REASON", value_parser = parse_reason, conflicts_with = "backup")]
     pub(crate) no_backup: Option<String>,
     /// Take the new value from this file, byte for byte
-    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "due"])]
     pub(crate) value_file: Option<PathBuf>,
     /// Take the new value from this open descriptor, byte for byte
-    #[arg(long, value_name = "N", conflicts_with_all = ["all", "value_file"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["all", "due", "value_file"])]
     pub(crate) value_fd: Option<u32>,
 }
 

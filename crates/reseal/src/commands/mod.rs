@@ -10,11 +10,14 @@ mod export;
 mod import;
 mod lifecycle;
 mod meta;
+mod notices;
 mod reencrypt;
 mod restore;
 mod rotate;
+mod schedule;
 mod secrets;
 mod snapshots;
+mod status;
 mod vault;
 
 use crate::app::App;
@@ -50,6 +53,8 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
         Command::Rotate(command) => rotate::run(app, &command),
+        Command::Status(args) => status::run(app, &args),
+        Command::Schedule(command) => schedule::run(app, &command),
         Command::Reencrypt(command) => reencrypt::run(app, &command),
         Command::Env(command) => env::run(app, command),
         Command::Demo(args) => crate::demo::run(app, &args),

@@ -90,7 +90,9 @@ code  meaning
 8     refused before any change
 9     failed and rolled back: everything is as it was
 10    needs attention: neither forward nor back without a person
+11    something is due (only with --exit-code)
 12    some values were quarantined or did not open
+13    there was nothing to do (only with --exit-code)
 14    a target does not hold the current value
 130   interrupted; state kept, the same command goes on
 143   terminated; state kept, the same command goes on

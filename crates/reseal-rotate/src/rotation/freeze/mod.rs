@@ -334,8 +334,7 @@ impl Draft<'_> {
     }
 
     fn file(&self, path: &Path) -> Option<&crate::plan::PlainFile> {
-        let files = &self.plan.file.files;
-        files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, file)| file.get_ref())
+        self.plan.file.file(path)
     }
 
     fn turn_of(&self, app: &str) -> usize {

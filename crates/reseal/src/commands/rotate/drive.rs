@@ -12,8 +12,10 @@ use reseal_rotate::rotation::{
 };
 use reseal_vault::{Clock, SystemClock, Vault};
 
-use super::{Ends, Meant, Work, report};
+use super::due::DueNow;
+use super::{Ends, Meant, Work, report, telling};
 use crate::args::{RollbackArgs, RotateArgs, RotateNames};
+use crate::commands::notices::Herald;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
@@ -30,38 +32,85 @@ enum Order {
 
 impl Work<'_> {
     pub(super) async fn rotate(&self, args: &RotateArgs) -> Outcome {
-        let Meant { names, value } = self.meant(args)?;
+        let meant = if args.due { Meant { names: Vec::new(), value: None } } else { self.meant(args)? };
         let mut vault = self.app.vault()?;
         vault.set_reason(args.reason.clone());
         let _lock = RotationLock::take(&vault)?;
+        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let ended = if args.due {
+            self.rotate_due(&mut vault, args, &mut herald).await
+        } else {
+            let ends = Ends::new(self.app.ui, "rotations");
+            self.rotate_meant(&mut vault, meant, args, ends, &mut herald).await
+        };
+        herald.end(&mut vault).await;
+        ended
+    }
+
+    async fn rotate_due(&self, vault: &mut Vault, args: &RotateArgs, herald: &mut Herald) -> Outcome {
+        let due = self.due_now(vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
+        due.stuck.iter().for_each(|(name, failure)| ends.failed(name, failure));
+        let DueNow { names, left, .. } = due;
+        let none_left = if names.is_empty() { Exit::NothingToDo } else { Exit::Done };
+        if names.is_empty() && ends.exit() == Exit::Done {
+            self.app.ui.note("nothing is due that can be rotated now");
+        }
+        let exit = self.rotate_meant(vault, Meant { names, value: None }, args, ends, herald).await?;
+        match exit {
+            Exit::Done if args.exit_code => Ok(if left > 0 { Exit::Due } else { none_left }),
+            exit => Ok(exit),
+        }
+    }
+
+    async fn rotate_meant(
+        &self,
+        vault: &mut Vault,
+        Meant { names, value }: Meant,
+        args: &RotateArgs,
+        mut ends: Ends,
+        herald: &mut Herald,
+    ) -> Outcome {
         // All of them are rehearsed before the first changes anything.
         let mut proposals = Vec::new();
         for name in &names {
             let new = match &value {
                 Some(value) => NewValue::Imposed(self.imposed(name, value)?),
-                None => self.new_value(&mut vault, name)?,
+                None => self.new_value(vault, name)?,
             };
-            match self.rehearse(&mut vault, name, new, Some(args)).await {
+            match self.rehearse(vault, name, new, Some(args)).await {
                 Ok(proposal) => proposals.push(proposal),
-                Err(error) => ends.failed(name, &self.failed(name, error)),
+                Err(error) => {
+                    let failure = self.failed(name, error);
+                    if args.due {
+                        herald.send(telling::failed(self.plan, name, &failure));
+                    }
+                    ends.failed(name, &failure);
+                }
             }
         }
-        if ends.exit() != Exit::Done {
+        // Who asks for what is due, by a timer more often than not, wants every secret that can be rotated.
+        if ends.exit() != Exit::Done && !args.due {
             return ends.end();
         }
+        let mut so_far = Exit::Done;
         for (proposal, outside) in proposals {
             if let Some(exit) = self.app.signals.exit() {
                 ends.worsen(exit);
+                so_far = so_far.worst(exit);
             }
             let name = proposal.name().to_owned();
-            if blocks_the_next(ends.exit()) {
+            if blocks_the_next(so_far) {
                 self.app.ui.warn(format!("not begun: {name}"));
                 continue;
             }
-            if let Err(failure) = self.rotate_one(&mut vault, (proposal, outside), args, &mut ends).await {
+            herald.send(telling::before(self.plan, &name, args.reason.as_deref()));
+            let rotated = self.rotate_one(vault, (proposal, outside), args, &mut ends, herald).await;
+            so_far = rotated.unwrap_or_else(|failure| {
+                herald.send(telling::failed(self.plan, &name, &failure));
                 ends.failed(&name, &failure);
-            }
+                failure.exit()
+            });
         }
         ends.end()
     }
@@ -86,7 +135,8 @@ impl Work<'_> {
         (proposal, outside): (Proposal, Outside<'_>),
         args: &RotateArgs,
         ends: &mut Ends,
-    ) -> Outcome<()> {
+        herald: &mut Herald,
+    ) -> Outcome {
         let name = proposal.name().to_owned();
         let failed = |error| self.failed(&name, error);
         let can_draw = proposal.is_drawn();
@@ -97,17 +147,17 @@ impl Work<'_> {
                 None => self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?,
             };
             let (rotation, _) = proposal.begin(vault, args.reason.clone()).map_err(failed)?;
-            let driven = self.drive(vault, &mut outside, rotation, Order::GoOn).await;
+            let driven = self.drive(vault, &mut outside, rotation, Order::GoOn, herald).await;
             let (rotation, ended) = driven.map_err(failed)?;
             let is_refused_by_rule = matches!(ended, Ended::RolledBack { by_policy: true, .. });
             if is_refused_by_rule && can_draw && draw < VALUES_MAX {
                 self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
                 continue;
             }
-            self.tell(&rotation, &ended, Order::GoOn, ends);
-            return Ok(());
+            herald.send(telling::ended(self.plan, &rotation, &ended));
+            return Ok(self.tell(&rotation, &ended, Order::GoOn, ends));
         }
-        Ok(())
+        Ok(Exit::Done)
     }
 
     pub(super) async fn resume(&self, which: &RotateNames) -> Outcome {
@@ -162,6 +212,7 @@ impl Work<'_> {
         let mut vault = self.app.vault()?;
         vault.set_reason(reason);
         let _lock = RotationLock::take(&vault)?;
+        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
         for name in self.names_or_all(which)? {
             let last = latest(&mut vault, &self.plan.secret_name(&name))?;
@@ -183,11 +234,19 @@ impl Work<'_> {
                 }
             };
             outside.remember(&rotation);
-            match self.drive(&mut vault, &mut outside, rotation, order).await {
-                Ok((rotation, ended)) => self.tell(&rotation, &ended, order, &mut ends),
-                Err(error) => ends.failed(&name, &self.failed(&name, error)),
+            match self.drive(&mut vault, &mut outside, rotation, order, &mut herald).await {
+                Ok((rotation, ended)) => {
+                    herald.send(telling::ended(self.plan, &rotation, &ended));
+                    self.tell(&rotation, &ended, order, &mut ends);
+                }
+                Err(error) => {
+                    let failure = self.failed(&name, error);
+                    herald.send(telling::failed(self.plan, &name, &failure));
+                    ends.failed(&name, &failure);
+                }
             }
         }
+        herald.end(&mut vault).await;
         ends.end()
     }
 
@@ -197,6 +256,7 @@ impl Work<'_> {
         outside: &mut Outside<'_>,
         mut rotation: Rotation,
         order: Order,
+        herald: &mut Herald,
     ) -> Result<(Rotation, Ended), RotateError> {
         if rotation.plan_changed(self.plan)? {
             self.app.ui.note(format!(
@@ -205,6 +265,7 @@ impl Work<'_> {
             ));
         }
         let values = rotation.values(vault)?;
+        herald.know(&values);
         if order == Order::Retire && rotation.state == State::Overlap {
             rotation.rehearse_end(outside, &values).await?;
         }
@@ -248,7 +309,7 @@ impl Work<'_> {
         Ok((rotation, ended?))
     }
 
-    fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) {
+    fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) -> Exit {
         let exit = match (ended, order) {
             (Ended::Done | Ended::Overlap { .. }, _) => Exit::Done,
             (Ended::RolledBack { .. }, Order::RollBack) => Exit::Done,
@@ -260,6 +321,7 @@ impl Work<'_> {
             self.app.ui.note(format!("{}: both values work", rotation.name));
         }
         ends.told(exit, report::rotation_object(rotation), || report::ended_words(rotation, ended));
+        exit
     }
 
     fn cancel_token(&self) -> CancelToken {

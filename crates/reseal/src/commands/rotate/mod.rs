@@ -1,19 +1,23 @@
 //! `rotate`: credentials at their services, in their files, in their applications.
 
 mod drive;
+mod due;
 mod report;
+mod telling;
 
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
-use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, due, interval, owe, owed, rotations};
+use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, owe, owed, rotations};
+use reseal_rotate::schedule::{due, interval, kept_outputs};
 use reseal_rotate::scrub::Known;
 use reseal_vault::{SecretName, Vault};
 use serde_json::json;
 
 use super::ends::Ends;
+use super::notices::Herald;
 use crate::app::App;
 use crate::args::{OweArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, ValueArgs};
 use crate::exit::Exit;
@@ -31,13 +35,16 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
     let runtime = app.runtime()?;
     runtime.block_on(async {
         match &command.action {
-            None if command.args.dry_run => work.plan(&work.meant(&command.args)?.names).await,
+            None if command.args.dry_run => work.plan_meant(&command.args).await,
             None => work.rotate(&command.args).await,
-            Some(RotateAction::Plan(which)) => work.plan(&work.names_or_all(which)?).await,
+            Some(RotateAction::Plan(which)) => {
+                let names = work.names_or_all(which)?;
+                work.plan(&mut app.vault()?, &names).await
+            }
             Some(RotateAction::Resume(which)) => work.resume(which).await,
             Some(RotateAction::Rollback(args)) => work.roll_back(args).await,
             Some(RotateAction::Retire(which)) => work.retire(which).await,
-            Some(RotateAction::Owe(args)) => work.owe(args),
+            Some(RotateAction::Owe(args)) => work.owe(args).await,
             Some(RotateAction::Status(which)) => work.status(which),
         }
     })
@@ -57,15 +64,29 @@ struct Meant {
 }
 
 impl<'a> Work<'a> {
-    /// Rehearses each: nothing is written but what the audit log says about released values.
-    async fn plan(&self, names: &[String]) -> Outcome {
+    /// Rehearses what `rotate` would do.
+    async fn plan_meant(&self, args: &RotateArgs) -> Outcome {
+        if !args.due {
+            let names = self.meant(args)?.names;
+            return self.plan(&mut self.app.vault()?, &names).await;
+        }
         let mut vault = self.app.vault()?;
+        let names = self.due_now(&mut vault)?.names;
+        self.plan(&mut vault, &names).await
+    }
+
+    /// Rehearses each: nothing is written but what the audit log says about released values.
+    async fn plan(&self, vault: &mut Vault, names: &[String]) -> Outcome {
+        let kept = kept_outputs(self.plan, vault)?;
         let mut ends = Ends::new(self.app.ui, "secrets");
         for name in names {
-            match self.rehearse(&mut vault, name, NewValue::Drawn, None).await {
-                Ok((proposal, _)) => ends.told(Exit::Done, report::proposal_object(&proposal), || {
-                    report::proposal_words(&proposal)
-                }),
+            match self.rehearse(vault, name, NewValue::Drawn, None).await {
+                Ok((proposal, _)) => {
+                    let kept: Vec<_> = kept.iter().filter(|kept| kept.secrets.contains(name)).collect();
+                    ends.told(Exit::Done, report::proposal_object(&proposal, &kept), || {
+                        report::proposal_words(&proposal, &kept)
+                    });
+                }
                 Err(error) => ends.failed(name, &self.failed(name, error)),
             }
         }
@@ -92,18 +113,22 @@ impl<'a> Work<'a> {
         Ok((proposal, outside))
     }
 
-    fn owe(&self, args: &OweArgs) -> Outcome {
+    async fn owe(&self, args: &OweArgs) -> Outcome {
         let mut vault = self.app.vault()?;
+        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "owed");
         for name in &args.names {
-            let secret: SecretName = self.plan.secret_name(self.short_name(name)?).parse()?;
+            let short = self.short_name(name)?;
+            let secret: SecretName = self.plan.secret_name(short).parse()?;
             owe(&mut vault, &secret, &args.reason)?;
+            herald.send(telling::owed(self.plan, short, &args.reason));
             ends.told(
                 Exit::Done,
                 json!({ "name": name, "secret": secret.as_str(), "reason": args.reason }),
                 || format!("{name} is due at once: {}", args.reason),
             );
         }
+        herald.end(&mut vault).await;
         ends.end()
     }
 

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use reseal_rotate::plan::Interval;
 use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step};
+use reseal_rotate::schedule::KeptOutput;
 use reseal_vault::Timestamp;
 use serde_json::{Value, json};
 
+use crate::commands::status;
 use crate::ui::Table;
 use crate::when;
 
 /// A rotation that would be possible, for programs.
-pub(super) fn proposal_object(proposal: &Proposal) -> Value {
+pub(super) fn proposal_object(proposal: &Proposal, kept: &[&KeptOutput]) -> Value {
     json!({
         "name": proposal.name(),
         "secret": proposal.secret().as_str(),
@@ -19,11 +21,12 @@ pub(super) fn proposal_object(proposal: &Proposal) -> Value {
         "overlap_seconds": proposal.overlap(),
         "needs_key_copy": proposal.needs_key_copy(),
         "steps": proposal.steps().iter().map(step_object).collect::<Vec<_>>(),
+        "snapshots": kept.iter().map(|kept| status::kept_object(kept)).collect::<Vec<_>>(),
     })
 }
 
 /// A rotation that would be possible, for people.
-pub(super) fn proposal_words(proposal: &Proposal) -> String {
+pub(super) fn proposal_words(proposal: &Proposal, kept: &[&KeptOutput]) -> String {
     let mut words = format!("{}: version {} can be rotated\n", proposal.name(), proposal.from());
     for step in proposal.steps() {
         words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
@@ -35,6 +38,7 @@ pub(super) fn proposal_words(proposal: &Proposal) -> String {
         let span = span(Duration::from_secs(proposal.overlap()));
         words.push_str(&format!("  the old value works for another {span}\n"));
     }
+    kept.iter().for_each(|kept| words.push_str(&format!("  {}\n", status::kept_words(kept))));
     words
 }
 

@@ -29,7 +29,7 @@ pub fn due(plan: &Plan, vault: &mut Vault, name: &str) -> Result<Option<Timestam
 /// # Errors
 ///
 /// [`RotateError::UnknownSecret`].
-pub(super) fn next(plan: &Plan, name: &str, changed: Timestamp) -> Result<Option<Timestamp>, RotateError> {
+pub(crate) fn next(plan: &Plan, name: &str, changed: Timestamp) -> Result<Option<Timestamp>, RotateError> {
     let Some(every) = interval(plan, name)? else { return Ok(None) };
     let offset = plan.secret(name)?.offset.map_or(0, |offset| offset.0.as_secs());
     Ok(after(every, offset, changed))
@@ -45,7 +45,7 @@ pub fn interval(plan: &Plan, name: &str) -> Result<Option<Interval>, RotateError
 }
 
 /// When a value that came into being then is to change; `offset` in seconds. `None` beyond the end of the calendar.
-fn after(every: Interval, offset: u64, changed: Timestamp) -> Option<Timestamp> {
+pub(super) fn after(every: Interval, offset: u64, changed: Timestamp) -> Option<Timestamp> {
     let span = match every {
         Interval::Days(days) => Span::new().try_days(days).ok()?,
         Interval::Months(months) => Span::new().try_months(months).ok()?,
