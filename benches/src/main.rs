@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! cargo run --release -p reseal-bench -- engine --rows 1000000 --json
+//! cargo build --release --workspace && target/release/reseal-bench vault
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go to the terminal")]
 
 mod engine;
+mod vault;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Re-encryption of Postgres columns against a plain UPDATE, the runbook's UPDATE and a Python loop.
     Engine(engine::Options),
+    /// `status` over a large vault, and a rotation of many secrets over many files: whole processes.
+    Vault(vault::Options),
     /// One run of reseal as a process of its own, so that its memory and CPU time can be told from the rest.
     #[command(hide = true)]
     Side(engine::SideOptions),
@@ -40,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Engine(options) => engine::run(&options),
+        Command::Vault(options) => vault::run(&options),
         Command::Side(options) => engine::run_side(&options),
     };
     match done {
