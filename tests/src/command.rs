@@ -39,7 +39,8 @@ fn build(profile: &Path) {
     // depends on them is built once more: here, and by whoever builds next.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        let of_package =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
         if of_package.iter().any(|prefix| name.starts_with(prefix)) {
             cargo.env_remove(name);
         }
