@@ -79,11 +79,7 @@ impl ColumnRun {
         name: &str,
         purpose: Purpose,
     ) -> Result<Self, RotateError> {
-        let Some(columns) = plan.columns(name) else {
-            let known = plan.column_names().map(str::to_owned).collect();
-            return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
-        };
-        refuse_what_is_not_done(name, columns)?;
+        let columns = described(plan, name)?;
         let last = latest(vault, name)?;
         match (purpose, last) {
             (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
@@ -365,11 +361,7 @@ impl ColumnRun {
         old: KeyRef,
         (new, material): (KeyRef, KeyMaterial),
     ) -> Result<Self, RotateError> {
-        let Some(columns) = plan.columns(name) else {
-            let known = plan.column_names().map(str::to_owned).collect();
-            return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
-        };
-        refuse_what_is_not_done(name, columns)?;
+        let columns = described(plan, name)?;
         let last = latest(vault, name)?;
         if let Some(last) = last.as_ref().filter(|last| last.is_unfinished()) {
             return Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: last.kind() });
@@ -434,6 +426,16 @@ struct Sides {
     to: FormatSpec,
     keyring: Keyring,
     supersedes: Option<RunId>,
+}
+
+/// The columns of this name, with nothing in their description that would be passed over.
+fn described<'a>(plan: &'a Plan, name: &str) -> Result<&'a Columns, RotateError> {
+    let Some(columns) = plan.columns(name) else {
+        let known = plan.column_names().map(str::to_owned).collect();
+        return Err(RotateError::UnknownColumns { name: name.to_owned(), known });
+    };
+    refuse_what_is_not_done(name, columns)?;
+    Ok(columns)
 }
 
 /// Refuses fields that would be broken by being passed over: companions would keep values under the old key, and
