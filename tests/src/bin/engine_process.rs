@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use reseal_engine::postgres::{PostgresStore, PostgresTarget};
@@ -53,7 +53,8 @@ async fn run(
         ..RunOptions::default()
     };
     let job = assignment.scheme.job(assignment.plan.clone());
-    let observer = Reporter { hold_at: assignment.hold_at, written: AtomicU64::new(0) };
+    let observer =
+        Reporter { hold_at: assignment.hold_at, written: AtomicU64::new(0), holds: AtomicBool::new(false) };
     Engine::new(store, job, options).observed_by(Arc::new(observer)).run().await
 }
 
@@ -70,6 +71,9 @@ fn take_orders(switched: &watch::Sender<bool>) {
 struct Reporter {
     hold_at: Option<u64>,
     written: AtomicU64,
+    /// Whether a batch is held. The other workers then wait at their next batch, outside of any transaction: what the
+    /// test finds is the same however long it takes to come.
+    holds: AtomicBool,
 }
 
 impl Observer for Reporter {
@@ -82,9 +86,15 @@ impl Observer for Reporter {
             places: Places::of(&info),
         };
         match moment {
-            Moment::Read => tell(&Line::Read(batch)),
+            Moment::Read => {
+                tell(&Line::Read(batch));
+                if self.holds.load(Ordering::SeqCst) {
+                    return std::future::pending().boxed();
+                }
+            }
             Moment::Committed => tell(&Line::Committed(batch)),
             Moment::Written if self.hold_at == Some(self.written.fetch_add(1, Ordering::SeqCst) + 1) => {
+                self.holds.store(true, Ordering::SeqCst);
                 tell(&Line::Held(batch));
                 return std::future::pending().boxed();
             }
