@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::command::{Ended, finish, program};
 use crate::python::{self, Package};
 
 /// A project directory, a PATH with stand-ins, and their state. Everything they started ends with it.
@@ -163,6 +165,25 @@ impl StandIn {
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{argv:?} failed ({}): {stdout}{stderr}", output.status);
         stdout.into_owned()
+    }
+
+    /// Runs reseal in the project as a person would, with the stand-ins and with `key-file` as what opens the vault.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn reseal(&self, arguments: &[&str], input: &str) -> Ended {
+        let project = self.project();
+        let mut command = Command::new(program());
+        command.current_dir(&project).args(["--key-file", "key-file", "--no-input"]).args(arguments);
+        command.env_clear().env("PATH", self.path()).env("HOME", &project).env("XDG_RUNTIME_DIR", &project);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // A command that does not read its input may have closed it.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        finish(child)
     }
 
     /// Every call since the last [`StandIn::forget_calls`], in order.

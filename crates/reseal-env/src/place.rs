@@ -122,7 +122,11 @@ impl Place {
     }
 
     /// What stands at this place of a value, decoded.
-    pub(crate) fn take(&self, value: &Secret) -> Result<Secret, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// What is missing, as the end of a sentence about the value.
+    pub fn take(&self, value: &Secret) -> Result<Secret, &'static str> {
         let text = value.expose();
         match self {
             Self::Whole => Ok(value.clone()),

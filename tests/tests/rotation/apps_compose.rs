@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use reseal_crypto::random::OsRandom;
 use reseal_crypto::secret::SecretBytes;
 use reseal_rotate::apps::{App, AppError, Brought, Compose, Expected, FingerprintKey, Standing};
-use reseal_rotate::plan;
+use reseal_rotate::plan::{self, Spot};
 use reseal_rotate::process::{ProcessError, Runner};
 use reseal_rotate::scrub::Known;
 use reseal_tests::stand_in::{self, StandIn};
@@ -84,11 +84,11 @@ async fn app(scene: &StandIn, service: &str) -> App {
 
 fn url(value: &str) -> Vec<Expected> {
     let value = secret(&format!("redis://:{value}@redis:6379/0"));
-    vec![Expected { variable: "REDIS_URL".into(), value }]
+    vec![Expected { variable: "REDIS_URL".into(), spot: Spot::Whole, value }]
 }
 
 fn password(value: &str) -> Vec<Expected> {
-    vec![Expected { variable: "REDIS_PASSWORD".into(), value: secret(value) }]
+    vec![Expected { variable: "REDIS_PASSWORD".into(), spot: Spot::Whole, value: secret(value) }]
 }
 
 async fn runs_with(app: &App, expected: &[Expected]) -> Brought {

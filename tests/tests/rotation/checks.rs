@@ -282,7 +282,7 @@ async fn signed_requests_tell_taken_keys_from_refused_ones() {
 }
 
 #[tokio::test]
-async fn a_pool_hides_a_broken_login_and_the_application_that_asks_anew_does_not() {
+async fn fault_a_pool_hides_a_broken_login_and_the_application_that_asks_anew_does_not() {
     let server = Server::start(Options { listen_tcp: true, ..Options::default() })
         .unwrap_or_else(|error| panic!("{error}"));
     let (client, connection) = server.config().connect(tokio_postgres::NoTls).await.unwrap();

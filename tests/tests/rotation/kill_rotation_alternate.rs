@@ -10,7 +10,7 @@ use crate::kill_rotation_services::{
 };
 use crate::kill_rotation_wire::Wire;
 
-const ALTERNATE: Case = Case {
+pub(crate) const ALTERNATE: Case = Case {
     name: "Postgres alternate",
     secret: r#"strategy = "alternate"
 server = "db"
@@ -22,14 +22,14 @@ write = [{ file = "a.env", var = "DB", part = "url.userinfo" }, { file = "a.env"
 };
 
 /// Two roles that take turns.
-struct Pair {
-    postgres: Postgres,
+pub(crate) struct Pair {
+    pub(crate) postgres: Postgres,
     /// Who stays logged in with the old value.
     session: Mutex<Option<Client>>,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let postgres = Postgres::start().await;
         let owned = "CREATE ROLE app_owner; GRANT app_owner TO app; ALTER ROLE app SET role TO app_owner;
             CREATE SCHEMA s AUTHORIZATION app_owner; CREATE TABLE s.t (n int); ALTER TABLE s.t OWNER TO app_owner";

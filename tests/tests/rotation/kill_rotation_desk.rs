@@ -141,13 +141,13 @@ impl Desk {
         self.directory.path()
     }
 
-    fn write(&self, name: &str, content: &str, mode: u32) {
+    pub(crate) fn write(&self, name: &str, content: &str, mode: u32) {
         let path = self.path().join(name);
         fs::write(&path, content).expect("a file can be written");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode can be set");
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 

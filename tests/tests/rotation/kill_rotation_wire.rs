@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Kill,
     /// The server is not reached any more.
     Down,
+    /// The server never has it, and yet the answer is that all is well. Redis only.
+    Swallow,
 }
 
 /// At which of them, counted from 0, and on which side of what the server does.
@@ -150,6 +152,12 @@ fn carry(protocol: Protocol, mut client: TcpStream, mut server: TcpStream, share
             match shared.note(request) {
                 Some(Plant { fault, after: true, .. }) => {
                     *answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                }
+                Some(Plant { fault: Fault::Swallow, .. }) => {
+                    if client.write_all(b"+OK\r\n").is_err() {
+                        break 'read;
+                    }
+                    continue 'read;
                 }
                 Some(Plant { fault, .. }) => {
                     shared.strike(fault);

@@ -4,7 +4,9 @@
 mod apps_compose;
 mod apps_systemd;
 mod checks;
+mod drift;
 mod emergency;
+mod fault;
 mod hanna_stack;
 mod kill_rotation_alternate;
 mod kill_rotation_columns;
@@ -13,6 +15,7 @@ mod kill_rotation_desk;
 mod kill_rotation_files;
 mod kill_rotation_replica;
 mod kill_rotation_services;
+mod kill_rotation_sync;
 mod kill_rotation_wire;
 mod notices;
 mod runbook_r1;

@@ -223,6 +223,11 @@ async fn one_command_rotates_the_stack(password: RedisPassword) {
         r1.redis_accepts(&new[REDIS]).await && !r1.redis_accepts(REDIS_PASSWORD).await,
         "after a restart too"
     );
+    let told = r1.run(&["check", "--json"]).expect(0).json();
+    let targets = told["targets"].as_array().expect("targets");
+    for what in ["login", "old value", "rights", "file", "process", "check"] {
+        assert!(targets.iter().any(|target| target["what"] == what), "{what}: {told}");
+    }
 
     let values: Vec<&str> =
         SECRETS.map(|(_, old)| old).into_iter().chain(new.values().map(String::as_str)).collect();

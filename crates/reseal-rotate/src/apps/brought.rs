@@ -1,19 +1,34 @@
 //! Whether a running application has the values it should have.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use reseal_crypto::secret::SecretBytes;
 
-use super::{App, AppError, Container, FingerprintKey, Instance, Kind, Standing, proc};
-use crate::plan::BringOver;
+use super::{App, AppError, FingerprintKey, Instance, Kind, Standing, proc};
+use crate::plan::{BringOver, Spot};
 
 /// A variable that a process should have if it has it at all.
 #[derive(Debug, Clone)]
 pub struct Expected {
     /// Its name.
     pub variable: String,
-    /// Its whole value, as the reader of its file sees it.
+    /// Where in it the value stands.
+    pub spot: Spot,
+    /// The value, decoded, as the reader of its file sees it.
     pub value: SecretBytes,
+}
+
+impl Expected {
+    /// What stands in the place of the value; `None` where the process has the variable from somewhere else.
+    fn taken(&self, found: &SecretBytes) -> Option<SecretBytes> {
+        let Some(place) = self.spot.to_place().filter(|_| self.spot != Spot::Whole) else {
+            return Some(found.clone());
+        };
+        // EXPOSE: taken apart, and wiped.
+        let whole = reseal_env::Secret::copy_from(found.expose());
+        place.take(&whole).ok().map(|part| SecretBytes::copy_from(part.expose()))
+    }
 }
 
 /// Whether a running application has the values it should have.
@@ -25,6 +40,14 @@ pub enum Brought {
     No(String),
     /// Nobody can tell from here; why, as a sentence about it.
     Unseen(String),
+}
+
+/// Where the variables are to be seen that a process was started with.
+enum Environment {
+    /// Told by whoever started it.
+    Told(BTreeMap<String, SecretBytes>),
+    /// In what the system keeps of this process.
+    Of(u32),
 }
 
 /// What a process has of one variable.
@@ -59,22 +82,21 @@ impl App {
         };
         let mut is_unreadable = false;
         let mut reads_itself = expected.is_empty();
-        for Expected { variable, value } in expected {
-            let found = self.have(variable, value, key).await?;
-            if found.is_empty() {
-                return Ok(Brought::No("does not run any more".into()));
-            }
-            for has in found {
-                match has {
-                    Has::Expected => {}
-                    Has::Other => {
-                        return Ok(Brought::No(format!(
-                            "has another value of {variable} in its environment"
-                        )));
-                    }
-                    Has::Unset => reads_itself = true,
-                    Has::Unreadable => is_unreadable = true,
+        let environments = if expected.is_empty() { Vec::new() } else { self.environments().await? };
+        if environments.is_empty() && !expected.is_empty() {
+            return Ok(Brought::No("does not run any more".into()));
+        }
+        for (wanted, environment) in
+            expected.iter().flat_map(|one| environments.iter().map(move |of| (one, of)))
+        {
+            match environment.has(wanted, key).await {
+                Has::Expected => {}
+                Has::Other => {
+                    let variable = &wanted.variable;
+                    return Ok(Brought::No(format!("has another value of {variable} in its environment")));
                 }
+                Has::Unset => reads_itself = true,
+                Has::Unreadable => is_unreadable = true,
             }
         }
         if !reads_itself && !is_unreadable {
@@ -100,40 +122,37 @@ impl App {
         }
     }
 
-    /// What each running process has of a variable.
-    async fn have(
-        &self,
-        variable: &str,
-        value: &SecretBytes,
-        key: &FingerprintKey,
-    ) -> Result<Vec<Has>, AppError> {
-        let expected = key.of(value);
-        let judge = |found: Option<&SecretBytes>| match found.map(|found| key.of(found) == expected) {
-            Some(true) => Has::Expected,
-            Some(false) => Has::Other,
-            None => Has::Unset,
-        };
-        match &self.kind {
+    /// Where the variables of each running process are to be seen.
+    async fn environments(&self) -> Result<Vec<Environment>, AppError> {
+        Ok(match &self.kind {
             // What docker says, not /proc: its processes may run on another machine.
             Kind::Compose { compose, service } => {
-                let containers = compose.containers(service).await?;
-                let found = |container: &Container| judge(container.environment.get(variable));
-                Ok(containers.iter().map(found).collect())
+                let containers = compose.containers(service).await?.into_iter();
+                containers.map(|container| Environment::Told(container.environment)).collect()
             }
-            Kind::Systemd(unit) => {
-                let Some(pid) = unit.show().await?.main_pid else { return Ok(Vec::new()) };
-                let found = proc::variable(pid, variable).await;
-                Ok(vec![found.map_or(Has::Unreadable, |found| judge(found.as_ref()))])
-            }
+            Kind::Systemd(unit) => unit.show().await?.main_pid.into_iter().map(Environment::Of).collect(),
             Kind::Restart { pm2: Some(pm2), .. } => {
-                let mut found = Vec::new();
-                for pid in pm2.pids().await? {
-                    let variable = proc::variable(pid, variable).await;
-                    found.push(variable.map_or(Has::Unreadable, |variable| judge(variable.as_ref())));
-                }
-                Ok(found)
+                pm2.pids().await?.into_iter().map(Environment::Of).collect()
             }
-            Kind::Restart { pm2: None, .. } | Kind::StopStart { .. } => Ok(Vec::new()),
+            Kind::Restart { pm2: None, .. } | Kind::StopStart { .. } => Vec::new(),
+        })
+    }
+}
+
+impl Environment {
+    /// What a process has of a variable.
+    async fn has(&self, wanted: &Expected, key: &FingerprintKey) -> Has {
+        let found = match self {
+            Self::Told(variables) => variables.get(&wanted.variable).cloned(),
+            Self::Of(pid) => match proc::variable(*pid, &wanted.variable).await {
+                Ok(found) => found,
+                Err(_) => return Has::Unreadable,
+            },
+        };
+        match found.and_then(|found| wanted.taken(&found)) {
+            Some(found) if key.of(&found) == key.of(&wanted.value) => Has::Expected,
+            Some(_) => Has::Other,
+            None => Has::Unset,
         }
     }
 }

@@ -52,6 +52,18 @@ impl Spot {
     }
 }
 
+impl std::fmt::Display for Spot {
+    /// The part, as a plan names it; nothing for the whole.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.to_place() {
+            None => f.write_str("list"),
+            Some(reseal_env::Place::Whole) => Ok(()),
+            Some(reseal_env::Place::Template(_)) => f.write_str("template"),
+            Some(place) => place.fmt(f),
+        }
+    }
+}
+
 impl Place {
     /// Where in its variable the value stands.
     ///

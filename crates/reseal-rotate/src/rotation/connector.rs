@@ -89,6 +89,11 @@ impl StepError {
     pub fn wants_another_value(&self) -> bool {
         matches!(self, Self::Service(error) if error.wants_another_value())
     }
+
+    /// Whether nothing is known of the service, because it is not reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Service(ServiceError::Unreachable { .. }) | Self::Failed(_))
+    }
 }
 
 /// What is done with encrypted columns, whose runs and keys are in the vault.

@@ -7,8 +7,9 @@ use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 use reseal_vault::{Vault, VersionSelector};
 
-use super::action::{Action, LoginAt};
+use super::action::{Action, LoginAt, Which};
 use super::connector::{Standing, StepError, Values};
+use super::finding::{Finding, Subject, Truth};
 use super::party::Party;
 use crate::apps::{Compose, Container};
 use crate::error::RotateError;
@@ -57,6 +58,45 @@ impl<'a> Logins<'a> {
         }
         let Some((at, change)) = changed(action) else { return Ok(Vec::new()) };
         Ok(self.party(at, compose).await?.rehearse(change, &values.old).await?)
+    }
+
+    /// Whether logins come to what a step wants of them, at every node that keeps the user; or whether whoever would
+    /// change the value there may.
+    pub(super) async fn look(
+        &self,
+        action: &Action,
+        values: &Values,
+        compose: Option<&Compose>,
+    ) -> Vec<Finding> {
+        if let Action::TestLogin { at, value, accepted } = action {
+            let subject = if *value == Which::New { Subject::Login } else { Subject::OldValue };
+            return match self.party(at, compose).await {
+                Err(error) => vec![Finding::new(subject, at.to_string(), Truth::Unknown, error.to_string())],
+                Ok(party) => {
+                    let mut found = Vec::new();
+                    for (place, service) in party.everywhere(values, at).await {
+                        let (truth, saw) = tried(&service, at, values.get(*value), *accepted).await;
+                        found.push(Finding::new(subject, place, truth, saw));
+                    }
+                    found
+                }
+            };
+        }
+        let Some((at, change)) = changed(action) else { return Vec::new() };
+        let seen = match self.party(at, compose).await {
+            Ok(party) => party.may_change(change, values).await.map_err(StepError::from),
+            Err(error) => Err(error),
+        };
+        let (truth, saw) = match seen {
+            Ok(notes) => (Truth::Holds, notes.iter().map(Note::to_string).collect::<Vec<_>>().join("; ")),
+            // The look at the login itself tells that.
+            Err(StepError::Service(ServiceError::LoginRefused { user, .. })) if user == at.user => {
+                return Vec::new();
+            }
+            Err(error) if error.is_unreachable() => (Truth::Unknown, error.to_string()),
+            Err(error) => (Truth::Differs, error.to_string()),
+        };
+        vec![Finding::new(Subject::Rights, at.to_string(), truth, saw)]
     }
 
     /// Whether a value lets in now.
@@ -170,6 +210,25 @@ fn changed(action: &Action) -> Option<(&LoginAt, Change)> {
         Action::AddLogin(at) => Some((at, Change::Add)),
         Action::RemoveLogin(at) => Some((at, Change::Remove)),
         _ => None,
+    }
+}
+
+/// What trying a value comes to, and a wrong one where it should let in.
+async fn tried(service: &Service, at: &LoginAt, value: &SecretBytes, accepted: bool) -> (Truth, String) {
+    let unknown = |why: &dyn std::fmt::Display| (Truth::Unknown, why.to_string());
+    if !accepted {
+        return match service.login(&at.user, value).await {
+            Login::Refused => (Truth::Holds, String::new()),
+            Login::Accepted => (Truth::Differs, "it still lets in".to_owned()),
+            Login::Unreachable(why) => unknown(&why),
+        };
+    }
+    match service.prove(&at.user, value, &OsRandom).await {
+        Ok(Proof::Holds) => (Truth::Holds, String::new()),
+        Ok(Proof::Refused) => (Truth::Differs, "the value does not let in".to_owned()),
+        Ok(Proof::AcceptsAnything) => (Truth::Differs, "any value lets in".to_owned()),
+        Ok(Proof::Unreachable(why)) => unknown(&why),
+        Err(error) => unknown(&error),
     }
 }
 

@@ -6,12 +6,16 @@
 //!                                                |--Machine::go_on-----> overlap or done, or all back
 //!                                                |--Machine::roll_back-> all back
 //!                                                `--Machine::retire----> the old value ends
+//! plan + vault --Claim::of--> what is to be true now --look--> Findings
+//!                                 `--Sync::draft--> begin --> Rotation of the current value, driven by the same machine
 //! ```
 //!
 //! Steps are frozen when a rotation begins; how an application or a server is reached is read from the plan each time.
 
 mod action;
+mod claim;
 mod connector;
+mod finding;
 mod freeze;
 mod lock;
 mod logins;
@@ -22,12 +26,16 @@ mod party;
 mod proposal;
 mod record;
 mod records;
+mod sync;
 
 pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
+pub use claim::Claim;
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
+pub use finding::{Finding, Subject, Truth};
 pub use lock::RotationLock;
 pub use machine::{Ended, Machine, Told, Watch};
 pub use outside::Outside;
 pub use owed::{Owed, owe, owed};
 pub use proposal::{KeyCopy, NewValue, Proposal};
 pub use record::{Act, Phase, Rotation, State, Step, StepState, latest, rotations};
+pub use sync::Sync;

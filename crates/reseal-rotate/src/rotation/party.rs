@@ -3,8 +3,10 @@
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 
+use super::action::LoginAt;
+use super::connector::Values;
 use crate::services::postgres::Turn;
-use crate::services::{Account, Change, Exchange, Note, ServiceError, Standing};
+use crate::services::{Account, Change, Exchange, Note, Service, ServiceError, Standing};
 
 /// Whoever a value lets in, with one set of ways to look, do and take back.
 #[derive(Debug)]
@@ -24,6 +26,33 @@ impl Party {
             Self::One(account) => account.rehearse(change, old, &OsRandom).await,
             Self::Turn(turn) => turn.rehearse(old, &OsRandom).await,
         }
+    }
+
+    /// Whether whoever would make the next change may, now that `values.new` is the one in use.
+    pub(super) async fn may_change(
+        &self,
+        change: Change,
+        values: &Values,
+    ) -> Result<Vec<Note>, ServiceError> {
+        match self {
+            Self::One(account) => account.may_change(change, &values.new).await,
+            Self::Turn(turn) => turn.may_change().await,
+        }
+    }
+
+    /// Every node that keeps the user, and how it is told: a server, and its replicas where they can be asked for.
+    pub(super) async fn everywhere(&self, values: &Values, at: &LoginAt) -> Vec<(String, Service)> {
+        let account = match self {
+            Self::One(account) => account,
+            Self::Turn(turn) => return vec![(at.to_string(), turn.service())],
+        };
+        let exchange = Exchange { old: &values.old, new: &values.new };
+        let mut nodes = vec![(at.to_string(), account.service().clone())];
+        // Who is not let in cannot ask; that is told of the server itself.
+        for replica in account.replicas(exchange).await.unwrap_or_default() {
+            nodes.push((format!("{} at {}", at.user, replica.name()), replica));
+        }
+        nodes
     }
 
     pub(super) async fn capture(&self, values: Exchange<'_>) -> Result<SecretBytes, ServiceError> {

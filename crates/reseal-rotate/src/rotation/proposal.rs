@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::LocalBoxFuture;
 use reseal_crypto::hash::sha256;
-use reseal_crypto::{KeyRef, Random, SecretBytes};
+use reseal_crypto::{KeyRef, OsRandom, Random, SecretBytes};
 use reseal_engine::EngineError;
 use reseal_vault::{
     Event, Expect, Label, NewVersion, Secret as VaultSecret, SecretKind, SecretName, ValueFormat, ValueSize,
@@ -21,6 +21,7 @@ use super::record::{Act, Phase, Rotation, Start, Step, latest, turn};
 use crate::columns::{ColumnRun, find_second_copy, needed_kind, waiver};
 use crate::error::RotateError;
 use crate::plan::{Generate, Plan, Secret, Strategy};
+use crate::services::wrong_value;
 
 /// How often a value is drawn until it has every class of characters that the plan requires.
 const DRAWS_MAX: usize = 1_000;
@@ -130,6 +131,8 @@ impl Proposal {
                 name: name.to_owned(),
                 strategy,
                 reason: None,
+                is_sync: false,
+                stands: Vec::new(),
                 emergency,
                 overlap: freeze::overlap(&settings, &steps, emergency),
                 plan_digest: digest(plan)?,
@@ -213,18 +216,12 @@ impl Proposal {
         if at.turn.is_none() {
             return Ok(());
         }
-        for (which, swaps) in [(Which::Old, false), (Which::New, true)] {
-            let lets_in = outside.lets_in(&at.of(which), &self.values.old).await;
-            if !lets_in.map_err(|why| not_rehearsed(&self.start.name, action, why))? {
-                continue;
-            }
-            if swaps {
-                self.start.steps.iter_mut().for_each(|step| step.action.swap_turn());
-                self.values = self.values.clone().of_turn(turn(&self.start.steps));
-            }
-            return Ok(());
+        let is_turned = outside.is_turned(at, Which::Old, &self.values.old).await;
+        // Where neither is let in, the rehearsal of the step says so.
+        if is_turned.map_err(|why| not_rehearsed(&self.start.name, action, why))? == Some(true) {
+            self.start.steps.iter_mut().for_each(|step| step.action.swap_turn());
+            self.values = self.values.clone().of_turn(turn(&self.start.steps));
         }
-        // Neither: the rehearsal of the step says so.
         Ok(())
     }
 
@@ -341,6 +338,7 @@ impl Rotation {
         let secret: SecretName = self.secret.parse()?;
         let old = vault.get(&secret, VersionSelector::Number(self.from))?.value;
         let new = vault.get(&secret, VersionSelector::Number(self.to))?.value;
+        let old = if self.is_sync && self.from == self.to { wrong_value(&OsRandom)? } else { old };
         Ok(Values::new(old, new).of_turn(turn(&self.steps)))
     }
 
@@ -374,7 +372,7 @@ impl Rotation {
     }
 }
 
-fn not_rehearsed(secret: &str, action: &Action, why: StepError) -> RotateError {
+pub(super) fn not_rehearsed(secret: &str, action: &Action, why: StepError) -> RotateError {
     RotateError::Rehearsal { secret: secret.to_owned(), step: action.to_string(), why: why.to_string() }
 }
 
@@ -419,7 +417,7 @@ fn absolute(file: &Path) -> Result<PathBuf, RotateError> {
     std::path::absolute(file).map_err(failed)
 }
 
-fn digest(plan: &Plan) -> Result<String, RotateError> {
+pub(super) fn digest(plan: &Plan) -> Result<String, RotateError> {
     let bytes =
         fs::read(&plan.path).map_err(|source| RotateError::Directory { path: plan.path.clone(), source })?;
     Ok(sha256(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())

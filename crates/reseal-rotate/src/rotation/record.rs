@@ -236,6 +236,12 @@ pub struct Rotation {
     /// Why it was done, in the operator's words.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Whether it is a sync: the current value is brought out once more, and no new one.
+    #[serde(default)]
+    pub is_sync: bool,
+    /// What a sync finds written already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stands: Vec<Action>,
     /// Whether the old value was to end at once, with all that it opened.
     #[serde(default)]
     pub emergency: bool,
@@ -267,6 +273,10 @@ pub(super) struct Start {
     pub(super) name: String,
     pub(super) strategy: Strategy,
     pub(super) reason: Option<String>,
+    /// Brings the current value out once more instead of a new one.
+    pub(super) is_sync: bool,
+    /// What a sync finds written already.
+    pub(super) stands: Vec<Action>,
     pub(super) emergency: bool,
     pub(super) overlap: u64,
     pub(super) plan_digest: String,
@@ -277,8 +287,8 @@ pub(super) struct Start {
 impl Rotation {
     /// A rotation that begins now.
     pub(super) fn begin(start: Start, number: u64, (from, to): (u64, u64), now: Timestamp) -> Self {
-        let Start { secret, name, strategy, reason, emergency, overlap, plan_digest, steps, baselines } =
-            start;
+        let Start { secret, name, strategy, reason, is_sync, stands, emergency, overlap, .. } = start;
+        let Start { plan_digest, steps, baselines, .. } = start;
         Self {
             number,
             secret,
@@ -290,6 +300,8 @@ impl Rotation {
             attention: None,
             failure: None,
             reason,
+            is_sync,
+            stands,
             emergency,
             begun_at: now,
             finished_at: None,
@@ -345,17 +357,43 @@ impl Rotation {
     }
 
     pub(super) fn id(&self) -> String {
+        if self.is_sync {
+            return format!("{}#sync", self.secret);
+        }
         format!("{}#{}", self.secret, self.number)
+    }
+
+    /// What a sync found written already: running processes are held to that too.
+    pub(super) fn stands(&self) -> &[Action] {
+        &self.stands
+    }
+
+    /// What it does, as the audit log has it.
+    pub(super) fn doing(&self) -> &'static str {
+        if self.is_sync { "sync" } else { "rotate" }
+    }
+
+    /// Forgets a sync that is over: the secret is as its last rotation left it.
+    pub(super) fn forget(&self, batch: &mut VaultBatch<'_, '_>) -> Result<(), RotateError> {
+        self.check_epoch(batch)?;
+        batch.journal_remove(KIND, &self.id())?;
+        Ok(())
+    }
+
+    fn check_epoch(&self, batch: &mut VaultBatch<'_, '_>) -> Result<(), RotateError> {
+        let id = self.id();
+        let stored = batch.journal_get(KIND, &id)?;
+        let epoch = stored.map(|bytes| parse(&id, &bytes)).transpose()?.map(|rotation| rotation.epoch);
+        if epoch.unwrap_or(0) == self.epoch {
+            return Ok(());
+        }
+        Err(RotateError::Overtaken { secret: self.secret.clone() })
     }
 
     /// Stores it as part of a transaction, in the place of what this process read or stored last.
     pub(super) fn store(&mut self, batch: &mut VaultBatch<'_, '_>) -> Result<(), RotateError> {
+        self.check_epoch(batch)?;
         let id = self.id();
-        let stored = batch.journal_get(KIND, &id)?;
-        let epoch = stored.map(|bytes| parse(&id, &bytes)).transpose()?.map(|rotation| rotation.epoch);
-        if epoch.unwrap_or(0) != self.epoch {
-            return Err(RotateError::Overtaken { secret: self.secret.clone() });
-        }
         self.epoch += 1;
         let json = serde_json::to_vec(self).map_err(|_| RotateError::Record { run: id.clone() })?;
         Ok(batch.journal_put(KIND, &id, &SecretBytes::new(json))?)
@@ -367,7 +405,7 @@ fn parse(id: &str, bytes: &SecretBytes) -> Result<Rotation, RotateError> {
     serde_json::from_slice(bytes.expose()).map_err(|_| RotateError::Record { run: id.to_owned() })
 }
 
-/// Every rotation that the vault remembers, by secret, the oldest first.
+/// Every rotation that the vault remembers, by secret, the oldest first; a sync that is not over comes last.
 ///
 /// # Errors
 ///
@@ -377,11 +415,11 @@ pub fn rotations(vault: &mut Vault) -> Result<Vec<Rotation>, RotateError> {
     for kept in vault.journal_list(KIND)? {
         rotations.push(parse(&kept.id, &kept.bytes)?);
     }
-    rotations.sort_by(|a, b| (&a.secret, a.number).cmp(&(&b.secret, b.number)));
+    rotations.sort_by(|a, b| (&a.secret, a.is_sync, a.number).cmp(&(&b.secret, b.is_sync, b.number)));
     Ok(rotations)
 }
 
-/// The newest rotation of a secret, by its name in the vault.
+/// The newest rotation of a secret, by its name in the vault, or a sync of it that is not over.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use reseal_crypto::{Random, SecretBytes};
 use serde::{Deserialize, Serialize};
 
 use super::postgres::{RoleState, Verifier};
-use super::redis::{Group, GroupState, Persistence};
+use super::redis::{Group, GroupState, Persistence, Replica};
 use super::{Access, Service, ServiceError, kept, postgres};
 
 /// Another user that may change this one, and what lets that in; nothing for a peer.
@@ -121,7 +121,16 @@ impl Account {
         random: &dyn Random,
     ) -> Result<Vec<Note>, ServiceError> {
         self.service.prove(&self.user, old, random).await?.held(self.service.name(), &self.user)?;
-        let values = Exchange { old, new: old };
+        self.may_change(change, old).await
+    }
+
+    /// Whether the rights for a change are there, while this value lets in. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] with what stands against it.
+    pub async fn may_change(&self, change: Change, value: &SecretBytes) -> Result<Vec<Note>, ServiceError> {
+        let values = Exchange { old: value, new: value };
         match &self.service {
             Service::Postgres(_) => {
                 self.refuse_overlap(change)?;
@@ -140,6 +149,18 @@ impl Account {
                 Ok(found.into_iter().filter_map(note).collect())
             }
         }
+    }
+
+    /// The replicas that the server names, which have users of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] if the server does not say.
+    pub async fn replicas(&self, values: Exchange<'_>) -> Result<Vec<Service>, ServiceError> {
+        let Service::Redis(node) = &self.service else { return Ok(Vec::new()) };
+        let found = Group::first(node, &self.accesses(values)).await?.replicas().await?;
+        let beside = |replica: &Replica| Service::Redis(node.beside(&replica.host, replica.port));
+        Ok(found.iter().map(beside).collect())
     }
 
     /// What [`apply`](Self::apply) and [`undo`](Self::undo) need. Belongs in the sealed journal, before anything changes.

@@ -217,7 +217,7 @@ impl Service {
 }
 
 /// A value that nobody ever set.
-fn wrong_value(random: &dyn Random) -> Result<SecretBytes, ServiceError> {
+pub(crate) fn wrong_value(random: &dyn Random) -> Result<SecretBytes, ServiceError> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(SecretBytes::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()))

@@ -115,7 +115,7 @@ async fn the_same_verifier_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn trust_is_found_out() {
+async fn fault_trust_is_found_out() {
     let scene = Scene::new(&[]).await;
     let socket = service(Kind::Postgres, &scene.server.url());
     assert_eq!(logins(&socket, "app", &[OLD]).await, [Login::Accepted]);
@@ -181,7 +181,7 @@ async fn rights_are_known_before_anything_is_tried() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_server_has_a_rule_against() {
+async fn fault_a_value_that_the_server_has_a_rule_against() {
     let scene = Scene::new(&[("shared_preload_libraries", "passwordcheck")]).await;
     let session = scene.as_root().await;
     let refused = session.set("app", &Verifier::of(&value("app"))).await.unwrap_err();

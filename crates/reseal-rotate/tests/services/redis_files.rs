@@ -52,7 +52,7 @@ async fn both_values_and_then_the_new_one_survive_a_crash() {
 }
 
 #[tokio::test]
-async fn a_value_that_nobody_writes_reverts() {
+async fn fault_a_value_that_nobody_writes_reverts() {
     let mut server = start(Options::default());
     let old = server.password().to_owned();
     let (_, service) = node_of(&server);
@@ -63,7 +63,7 @@ async fn a_value_that_nobody_writes_reverts() {
 }
 
 #[tokio::test]
-async fn a_password_among_the_arguments_reverts_and_is_told() {
+async fn fault_a_password_among_the_arguments_reverts_and_is_told() {
     let mut server = start(Options::with(PasswordIn::Arguments));
     let old = server.password().to_owned();
     let (_, service) = node_of(&server);
@@ -78,7 +78,7 @@ async fn a_password_among_the_arguments_reverts_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_file_that_the_server_cannot_write_is_told() {
+async fn fault_a_file_that_the_server_cannot_write_is_told() {
     for place in [PasswordIn::ConfigFile, PasswordIn::AclFile] {
         let server = start(Options::with(place));
         let session = login(&server, server.password()).await;

@@ -16,7 +16,9 @@ use clap_complete::Shell;
 pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetArgs, PartArgs};
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
-pub(crate) use rotate::{OweArgs, RollbackArgs, RotateAction, RotateArgs, RotateCommand, RotateNames};
+pub(crate) use rotate::{
+    CheckArgs, OweArgs, RollbackArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, SyncArgs,
+};
 pub(crate) use schedule::{ScheduleCommand, ScheduleInstallArgs, ScheduleWhereArgs};
 pub(crate) use secrets::{
     DeleteArgs, DestroyArgs, ExportArgs, ExportFormat, GenerateArgs, GenerateFormat, GetArgs, KindArg,
@@ -166,6 +168,20 @@ pub(crate) enum Command {
         reseal rotate smtp/password --value-fd 3 3< new.txt\n  reseal rotate retire"
     )]
     Rotate(RotateCommand),
+    /// Look whether the plan is true now: every login, file, running process, overlap and right
+    #[command(
+        after_help = "One line for each thing; changes nothing. Ends with 14 if something is not as it should\n\
+        be, with 1 if it cannot be told, and with 10 in the middle of a rotation.\n\n\
+        Examples:\n  reseal check\n  reseal check redis/password\n  reseal check --json"
+    )]
+    Check(CheckArgs),
+    /// Make the plan true with the current values: write, bring over, check; no new value
+    #[command(
+        after_help = "Touches only what is not as it should be; taken back where it fails. After an interruption\n\
+        the same command goes on, and `reseal rotate rollback NAME` goes back.\n\n\
+        Examples:\n  reseal sync --dry-run\n  reseal sync\n  reseal sync redis/password --reason 'edited by hand'"
+    )]
+    Sync(SyncArgs),
     /// How every secret stands: when it changed, when it is due, what waits for a person
     #[command(
         after_help = "The most urgent first. A secret is due from `warn` before its date on, at once when it is owed, and\n\

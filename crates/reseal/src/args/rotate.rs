@@ -86,6 +86,28 @@ pub(crate) struct RotateNames {
     pub(crate) names: Vec<String>,
 }
 
+/// `check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Names of secrets in the plan; all of it if none is given
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// `sync`
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// Names of secrets in the plan; all of it if none is given
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Only look and rehearse
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+    pub(crate) reason: Option<String>,
+}
+
 /// `rotate rollback`
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {

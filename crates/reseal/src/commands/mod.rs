@@ -53,6 +53,8 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
         Command::Rotate(command) => rotate::run(app, &command),
+        Command::Check(args) => rotate::check(app, &args),
+        Command::Sync(args) => rotate::sync(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Schedule(command) => schedule::run(app, &command),
         Command::Reencrypt(command) => reencrypt::run(app, &command),

@@ -28,22 +28,7 @@ pub(super) fn steps(
     strategy: Strategy,
     asked: Asked<'_>,
 ) -> Result<Vec<Step>, RotateError> {
-    let not_done = |what| Err(RotateError::NotRotated { secret: name.to_owned(), what });
-    match strategy {
-        Strategy::InPlace | Strategy::Overlap | Strategy::Alternate | Strategy::Paste | Strategy::Columns => {
-        }
-        Strategy::NewUser => return not_done("`strategy = \"new-user\"`"),
-        Strategy::Issue => return not_done("`strategy = \"issue\"`"),
-    }
-    if secret.per.is_some() {
-        return not_done("`per = \"node\"`");
-    }
-    let base = plan
-        .directory()
-        .canonicalize()
-        .map_err(|source| RotateError::Directory { path: plan.directory().to_owned(), source })?;
-    let emergency = asked.emergency;
-    let mut draft = Draft { plan, name, secret, strategy, base, emergency, steps: Vec::new() };
+    let mut draft = Draft::new(plan, name, secret, strategy, asked.emergency)?;
     if strategy == Strategy::Columns {
         draft.columns()?;
     } else {
@@ -51,6 +36,29 @@ pub(super) fn steps(
         draft.retire()?;
     }
     draft.record(asked.by);
+    Ok(draft.steps)
+}
+
+/// What holds the value before the current one, between rotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Former {
+    /// Whether the service still lets it in.
+    pub(super) works: bool,
+    /// What stands where the plan wants the previous value; `None` where nobody knows.
+    pub(super) place: Option<Which>,
+}
+
+/// What is true of `name` between rotations, as the steps that would make it so: the current value is the new one, and the
+/// one before it the old one.
+pub(super) fn standing(
+    plan: &Plan,
+    name: &str,
+    secret: &Secret,
+    former: Former,
+) -> Result<Vec<Step>, RotateError> {
+    let strategy = secret.strategy.unwrap_or(Strategy::InPlace);
+    let mut draft = Draft::new(plan, name, secret, strategy, false)?;
+    draft.stands(former)?;
     Ok(draft.steps)
 }
 
@@ -89,6 +97,8 @@ enum Wave {
     Change,
     /// The old value is taken away.
     Retire,
+    /// Nothing comes and goes: what stands between rotations.
+    Stand(Former),
 }
 
 impl Wave {
@@ -104,7 +114,34 @@ struct Turn {
     apps: Vec<String>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn new(
+        plan: &'a Plan,
+        name: &'a str,
+        secret: &'a Secret,
+        strategy: Strategy,
+        emergency: bool,
+    ) -> Result<Self, RotateError> {
+        let not_done = |what| Err(RotateError::NotRotated { secret: name.to_owned(), what });
+        match strategy {
+            Strategy::InPlace
+            | Strategy::Overlap
+            | Strategy::Alternate
+            | Strategy::Paste
+            | Strategy::Columns => {}
+            Strategy::NewUser => return not_done("`strategy = \"new-user\"`"),
+            Strategy::Issue => return not_done("`strategy = \"issue\"`"),
+        }
+        if secret.per.is_some() {
+            return not_done("`per = \"node\"`");
+        }
+        let base = plan
+            .directory()
+            .canonicalize()
+            .map_err(|source| RotateError::Directory { path: plan.directory().to_owned(), source })?;
+        Ok(Self { plan, name, secret, strategy, base, emergency, steps: Vec::new() })
+    }
+
     fn push(&mut self, act: Act, phase: Phase, turn: usize, action: Action) {
         self.steps.push(Step::new(act, phase, turn, action));
     }
@@ -133,6 +170,24 @@ impl Draft<'_> {
         }
         let last = self.turns(Wave::Change, 0)?;
         self.after(last, has_two);
+        Ok(())
+    }
+
+    fn stands(&mut self, former: Former) -> Result<(), RotateError> {
+        let logins = self.logins()?;
+        for at in &logins {
+            self.push(Act::Change, Phase::Test, 0, test(at, Which::New, true));
+            self.push(Act::Change, Phase::Test, 0, test(at, Which::Old, former.works));
+        }
+        for at in logins.iter().filter(|_| self.secret.strategy.is_some()) {
+            let at = at.of(Which::New);
+            let action = if self.has_two() { Action::AddLogin(at) } else { Action::SetLogin(at) };
+            self.steps.push(Step::new(Act::Change, Phase::Set, 0, action));
+        }
+        let last = self.turns(Wave::Stand(former), 0)?;
+        if !self.secret.check.is_empty() {
+            self.push(Act::Change, Phase::Check, last, Action::CheckSecret { old_works: former.works });
+        }
         Ok(())
     }
 
@@ -210,7 +265,7 @@ impl Draft<'_> {
                 self.push(act, Phase::Check, turn, Action::CheckApp { app });
             }
             // Who is first accepts both from here on, or the next one must not be touched.
-            if act == Act::Change && turn != last && self.has_two() && !self.secret.check.is_empty() {
+            if wave == Wave::Change && turn != last && self.has_two() && !self.secret.check.is_empty() {
                 self.push(act, Phase::Check, turn, Action::CheckSecret { old_works: true });
             }
         }
@@ -268,7 +323,11 @@ impl Draft<'_> {
             return Err(self.not_done("`holds = \"pending\"`"));
         }
         Ok(match (wave, holds) {
-            (Wave::Announce, Holds::Pending) | (Wave::Change, Holds::Current) => Some(Which::New),
+            (Wave::Announce, Holds::Pending) | (Wave::Change | Wave::Stand(_), Holds::Current) => {
+                Some(Which::New)
+            }
+            (Wave::Stand(former), Holds::Previous) => former.place,
+            (Wave::Stand(former), Holds::Pending) => former.place.map(|_| Which::Nothing),
             (Wave::Change, Holds::Previous) => Some(Which::Old),
             (Wave::Change, Holds::Pending) | (Wave::Retire, Holds::Previous) => Some(Which::Nothing),
             (Wave::Announce, Holds::Current | Holds::Previous)

@@ -288,7 +288,10 @@ impl<'a> Machine<'a> {
                 Err(halt) => return Err(self.told_halt(index, halt)),
             }
         }
-        for proof in proofs_of_old(&self.rotation.steps, acts) {
+        // What a sync was to mend may be as broken as it was.
+        let proofs =
+            if self.rotation.is_sync { Vec::new() } else { proofs_of_old(&self.rotation.steps, acts) };
+        for proof in proofs {
             self.check_cancelled()?;
             self.prove(&proof).await.map_err(|halt| match halt {
                 Halt::Step(why) => Halt::Step(format!("everything is back, but {proof}: {why}")),
@@ -304,7 +307,8 @@ impl<'a> Machine<'a> {
         self.save(Event::intent(format!("undo: {action}")))?;
         if let Some((columns, stopped)) = self.taken_back(&action) {
             self.take_back(&columns, &stopped).await?;
-        } else {
+        } else if !(self.rotation.is_sync && matches!(action, Action::FeedCommand { .. })) {
+            // A command that was fed the value that is current anyway keeps it.
             let undone = if action.follows_files() {
                 self.world.apply(&action, &self.values, &kept).await
             } else {
@@ -319,6 +323,9 @@ impl<'a> Machine<'a> {
 
     /// The labels move, and the rotation is over or waits for the end of the old value.
     fn finish(&mut self) -> Result<(), RotateError> {
+        if self.rotation.is_sync {
+            return self.end_sync(State::Done, Event::done("sync"));
+        }
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
         let runs = Settlement::of(self.vault, &self.rotation.id(), false)?;
@@ -363,6 +370,9 @@ impl<'a> Machine<'a> {
     }
 
     fn rolled_back(&mut self) -> Result<(), RotateError> {
+        if self.rotation.is_sync {
+            return self.end_sync(State::RolledBack, Event::done("rollback"));
+        }
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
         let runs = Settlement::of(self.vault, &self.rotation.id(), true)?;
@@ -382,6 +392,25 @@ impl<'a> Machine<'a> {
             rotation.ended_at = Some(batch.now());
             rotation.store(batch)?;
             Ok(((), rotation.event(Event::done("rollback"))))
+        })
+    }
+
+    /// A sync that is over leaves the labels as they are, and nothing but what the audit log says.
+    fn end_sync(&mut self, state: State, event: Event) -> Result<(), RotateError> {
+        let name: SecretName = self.rotation.secret.parse()?;
+        let results = std::mem::take(&mut self.results);
+        let rotation = &mut self.rotation;
+        rotation.state = state;
+        rotation.attention = None;
+        rotation.forget_kept();
+        self.vault.batch(|batch| {
+            results.into_iter().try_for_each(|event| batch.audit(event))?;
+            if state == State::Done && batch.labels(&name)?.current != Some(rotation.to) {
+                return Err(RotateError::Overtaken { secret: rotation.secret.clone() });
+            }
+            rotation.ended_at = Some(batch.now());
+            rotation.forget(batch)?;
+            Ok(((), rotation.event(event)))
         })
     }
 
@@ -411,7 +440,7 @@ impl<'a> Machine<'a> {
             }
             None => self.rotation.state = to,
         }
-        self.save(failed("rotate", why))
+        self.save(failed(self.rotation.doing(), why))
     }
 
     fn park(&mut self, halt: Halt) -> Result<Ended, RotateError> {
@@ -442,7 +471,7 @@ impl<'a> Machine<'a> {
 
     /// What is known is made durable: the next command need not find it out.
     fn interrupted(&mut self) -> RotateError {
-        match self.save(failed("rotate", "interrupted")) {
+        match self.save(failed(self.rotation.doing(), "interrupted")) {
             Ok(()) => RotateError::Interrupted { secret: self.rotation.secret.clone() },
             Err(error) => error,
         }

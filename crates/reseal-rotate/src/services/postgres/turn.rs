@@ -47,6 +47,20 @@ impl Turn {
     pub async fn rehearse(&self, old: &SecretBytes, random: &dyn Random) -> Result<Vec<Note>, ServiceError> {
         let proof = Service::Postgres(self.node.clone()).prove(&self.active, old, random).await?;
         proof.held(self.node.name(), &self.active)?;
+        self.may_change().await
+    }
+
+    /// Where it is.
+    pub fn service(&self) -> Service {
+        Service::Postgres(self.node.clone())
+    }
+
+    /// Shows that the idle role can take the place of the active one, without a login of either. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] with what stands against it.
+    pub async fn may_change(&self) -> Result<Vec<Note>, ServiceError> {
         let session = self.session().await?;
         alternate::check(&session, self.pair()).await?;
         Ok(if session.is_quiet() { Vec::new() } else { vec![Note::VerifierInLog] })

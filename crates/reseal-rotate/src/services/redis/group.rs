@@ -64,6 +64,18 @@ impl Group {
         Ok(Self { members })
     }
 
+    /// Logs in at the server alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] if it does not let in or is not reached.
+    pub(in crate::services) async fn first(
+        server: &Node,
+        accesses: &[Access<'_>],
+    ) -> Result<Session, ServiceError> {
+        open(server, accesses).await
+    }
+
     /// Whether a change is possible everywhere, and where each member starts from.
     ///
     /// # Errors

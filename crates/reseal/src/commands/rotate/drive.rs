@@ -24,7 +24,7 @@ const VALUES_MAX: usize = 3;
 
 /// What the state machine is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     GoOn,
     RollBack,
     Retire,
@@ -154,7 +154,7 @@ impl Work<'_> {
                 self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
                 continue;
             }
-            herald.send(telling::ended(self.plan, &rotation, &ended));
+            telling::ended(self.plan, &rotation, &ended).into_iter().for_each(|one| herald.send(one));
             return Ok(self.tell(&rotation, &ended, Order::GoOn, ends));
         }
         Ok(Exit::Done)
@@ -178,7 +178,7 @@ impl Work<'_> {
             return self.each(which, Order::Retire, is_due).await;
         }
         let mut vault = self.app.vault()?;
-        for name in self.names_or_all(which)? {
+        for name in self.names_or_all(&which.names)? {
             let Some(last) = latest(&mut vault, &self.plan.secret_name(&name))? else { continue };
             if let Some(due) = last.retire_due().filter(|due| *due > now) {
                 let rest = Duration::from_secs(due.0.abs_diff(now.0));
@@ -214,7 +214,7 @@ impl Work<'_> {
         let _lock = RotationLock::take(&vault)?;
         let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
-        for name in self.names_or_all(which)? {
+        for name in self.names_or_all(&which.names)? {
             let last = latest(&mut vault, &self.plan.secret_name(&name))?;
             let Some(rotation) = last.filter(|last| !which.names.is_empty() || is_concerned(last)) else {
                 if !which.names.is_empty() {
@@ -236,7 +236,7 @@ impl Work<'_> {
             outside.remember(&rotation);
             match self.drive(&mut vault, &mut outside, rotation, order, &mut herald).await {
                 Ok((rotation, ended)) => {
-                    herald.send(telling::ended(self.plan, &rotation, &ended));
+                    telling::ended(self.plan, &rotation, &ended).into_iter().for_each(|one| herald.send(one));
                     self.tell(&rotation, &ended, order, &mut ends);
                 }
                 Err(error) => {
@@ -250,7 +250,7 @@ impl Work<'_> {
         ends.end()
     }
 
-    async fn drive(
+    pub(super) async fn drive(
         &self,
         vault: &mut Vault,
         outside: &mut Outside<'_>,
@@ -309,7 +309,7 @@ impl Work<'_> {
         Ok((rotation, ended?))
     }
 
-    fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) -> Exit {
+    pub(super) fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) -> Exit {
         let exit = match (ended, order) {
             (Ended::Done | Ended::Overlap { .. }, _) => Exit::Done,
             (Ended::RolledBack { .. }, Order::RollBack) => Exit::Done,
@@ -345,6 +345,6 @@ pub(super) fn key_copy(args: &RotateArgs) -> KeyCopy {
 }
 
 /// Damage, and a state that only a person can leave, block the next change; so does a failure that was taken back.
-fn blocks_the_next(exit: Exit) -> bool {
+pub(super) fn blocks_the_next(exit: Exit) -> bool {
     exit != Exit::Done
 }

@@ -1,8 +1,10 @@
-//! `rotate`: credentials at their services, in their files, in their applications.
+//! `rotate`, `check` and `sync`: credentials at their services, in their files, in their applications.
 
+mod check;
 mod drive;
 mod due;
 mod report;
+mod sync;
 mod telling;
 
 use reseal_crypto::SecretBytes;
@@ -19,7 +21,9 @@ use serde_json::json;
 use super::ends::Ends;
 use super::notices::Herald;
 use crate::app::App;
-use crate::args::{OweArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, ValueArgs};
+use crate::args::{
+    CheckArgs, OweArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, SyncArgs, ValueArgs,
+};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::input;
@@ -38,7 +42,7 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
             None if command.args.dry_run => work.plan_meant(&command.args).await,
             None => work.rotate(&command.args).await,
             Some(RotateAction::Plan(which)) => {
-                let names = work.names_or_all(which)?;
+                let names = work.names_or_all(&which.names)?;
                 work.plan(&mut app.vault()?, &names).await
             }
             Some(RotateAction::Resume(which)) => work.resume(which).await,
@@ -48,6 +52,28 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
             Some(RotateAction::Status(which)) => work.status(which),
         }
     })
+}
+
+/// `check`: is the plan true now?
+///
+/// # Errors
+///
+/// There is no plan, or the vault does not open.
+pub(crate) fn check(app: &App, args: &CheckArgs) -> Outcome {
+    let plan = app.needed_plan()?;
+    let runtime = app.runtime()?;
+    runtime.block_on(Work { app, plan: &plan }.check(&args.names))
+}
+
+/// `sync`: makes the plan true with the current values.
+///
+/// # Errors
+///
+/// There is no plan, the vault does not open, or another process rotates.
+pub(crate) fn sync(app: &App, args: &SyncArgs) -> Outcome {
+    let plan = app.needed_plan()?;
+    let runtime = app.runtime()?;
+    runtime.block_on(Work { app, plan: &plan }.sync(args))
 }
 
 /// One invocation of `rotate`.
@@ -138,7 +164,7 @@ impl<'a> Work<'a> {
         let owed = owed(&mut vault)?;
         let mut ends = Ends::new(self.app.ui, "secrets");
         let mut table = report::status_table();
-        for name in self.names_or_all(which)? {
+        for name in self.names_or_all(&which.names)? {
             let secret = self.plan.secret_name(&name);
             let last = known.iter().rfind(|rotation| rotation.secret == secret);
             let owed = owed.iter().find(|owed| owed.secret == secret);
@@ -155,7 +181,17 @@ impl<'a> Work<'a> {
     }
 
     fn outside(&self, vault: &mut Vault, name: &str, steps: &[Step]) -> Result<Outside<'a>, RotateError> {
-        let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
+        self.outside_of(vault, name, steps, Known::default())
+    }
+
+    fn outside_of(
+        &self,
+        vault: &mut Vault,
+        name: &str,
+        steps: &[Step],
+        known: Known,
+    ) -> Result<Outside<'a>, RotateError> {
+        let runner = Runner::new(self.plan.directory(), std::env::vars_os(), known);
         Outside::new(self.plan, vault, name, steps, runner)
     }
 
@@ -199,11 +235,11 @@ impl<'a> Work<'a> {
         names
     }
 
-    fn names_or_all(&self, which: &RotateNames) -> Outcome<Vec<String>> {
-        if which.names.is_empty() {
+    fn names_or_all(&self, names: &[String]) -> Outcome<Vec<String>> {
+        if names.is_empty() {
             return Ok(self.plan.file.secrets.keys().cloned().collect());
         }
-        which.names.iter().map(|name| self.short_name(name).map(str::to_owned)).collect()
+        names.iter().map(|name| self.short_name(name).map(str::to_owned)).collect()
     }
 
     /// The name in the plan; the name in the vault will do as well.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reseal_rotate::plan::Interval;
-use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step};
+use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step, Sync};
 use reseal_rotate::schedule::KeptOutput;
 use reseal_vault::Timestamp;
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ pub(super) fn rotation_object(rotation: &Rotation) -> Value {
         "failure": rotation.failure,
         "reason": rotation.reason,
         "emergency": rotation.emergency,
+        "is_sync": rotation.is_sync,
         "begun_at": when::show(rotation.begun_at),
         "finished_at": rotation.finished_at.map(when::show),
         "ended_at": rotation.ended_at.map(when::show),
@@ -66,6 +67,9 @@ pub(super) fn rotation_object(rotation: &Rotation) -> Value {
 /// How a rotation stands at the end of a command, for people.
 pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
     let Rotation { name, from, to, .. } = rotation;
+    if rotation.is_sync {
+        return sync_words(name, *to, ended);
+    }
     match ended {
         Ended::Done => format!("{name}: version {to} is in use everywhere, and version {from} nowhere"),
         Ended::Overlap { until } => format!(
@@ -84,6 +88,42 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
              when that is mended: `reseal rotate resume {name}`, or `reseal rotate rollback {name}`"
         ),
     }
+}
+
+fn sync_words(name: &str, version: u64, ended: &Ended) -> String {
+    match ended {
+        Ended::Done | Ended::Overlap { .. } => {
+            format!("{name}: version {version} is where the plan wants it")
+        }
+        Ended::RolledBack { why: None, .. } => format!("{name}: taken back; everything is as it was found"),
+        Ended::RolledBack { why: Some(why), .. } | Ended::Refused { why } => {
+            format!("{name}: failed and taken back; everything is as it was found\n  {why}")
+        }
+        Ended::NeedsAttention { why } => format!(
+            "{name}: needs attention; version {version} is in some places only\n  {why}\n  \
+             when that is mended: `reseal sync {name}`, or `reseal rotate rollback {name}`"
+        ),
+    }
+}
+
+/// A sync that would be possible, for programs.
+pub(super) fn sync_object(sync: &Sync) -> Value {
+    json!({
+        "name": sync.name(),
+        "secret": sync.secret().as_str(),
+        "version": sync.version(),
+        "steps": sync.steps().iter().map(step_object).collect::<Vec<_>>(),
+    })
+}
+
+/// A sync that would be possible, for people.
+pub(super) fn sync_steps(sync: &Sync) -> String {
+    let mut words =
+        format!("{}: version {} can be brought to where it is not\n", sync.name(), sync.version());
+    for step in sync.steps() {
+        words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
+    }
+    words
 }
 
 /// How a secret stands.

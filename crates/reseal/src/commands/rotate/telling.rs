@@ -16,8 +16,33 @@ pub(super) fn before(plan: &Plan, name: &str, reason: Option<&str>) -> Notice {
     notice(Occasion::Before, name, format!("{name}: a rotation begins"), lines)
 }
 
-/// A rotation, its end or its way back has come to an end of its own.
-pub(super) fn ended(plan: &Plan, rotation: &Rotation, ended: &Ended) -> Notice {
+/// A sync has come to an end of its own; nobody is told of one that did what it was for.
+fn synced(plan: &Plan, rotation: &Rotation, ended: &Ended) -> Option<Notice> {
+    let (name, version) = (&rotation.name, rotation.to);
+    let (heading, stands, why) = match ended {
+        Ended::RolledBack { why: Some(why), .. } => (
+            format!("{name}: the sync failed and was taken back"),
+            "Everything is as it was found.".to_owned(),
+            why,
+        ),
+        Ended::NeedsAttention { why } => (
+            format!("{name}: the sync needs attention"),
+            format!("Version {version} is in some places only."),
+            why,
+        ),
+        _ => return None,
+    };
+    let mut lines = vec![stands, failed_at(rotation, why), IN_FULL.to_owned()];
+    lines.extend(about(plan, name));
+    lines.extend(rotation.reason.iter().map(|reason| format!("Reason: {reason}")));
+    Some(notice(Occasion::Failed, name, heading, lines))
+}
+
+/// A rotation, its end or its way back has come to an end of its own; or a sync has.
+pub(super) fn ended(plan: &Plan, rotation: &Rotation, ended: &Ended) -> Option<Notice> {
+    if rotation.is_sync {
+        return synced(plan, rotation, ended);
+    }
     let Rotation { name, from, to, .. } = rotation;
     let (occasion, heading, mut lines) = match ended {
         Ended::Done => (
@@ -65,7 +90,7 @@ pub(super) fn ended(plan: &Plan, rotation: &Rotation, ended: &Ended) -> Notice {
     };
     lines.extend(about(plan, name));
     lines.extend(rotation.reason.iter().map(|reason| format!("Reason: {reason}")));
-    notice(occasion, name, heading, lines)
+    Some(notice(occasion, name, heading, lines))
 }
 
 /// A rotation did not come to an end of its own, or did not begin.

@@ -1,10 +1,13 @@
 //! The world as it is: files, commands, applications and their checks.
 
+mod brought;
+mod look;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
@@ -17,15 +20,16 @@ use super::connector::{ColumnWork, Connector, Standing, StepError, Values};
 use super::logins::Logins;
 use super::record::{Rotation, Step};
 use super::records::Records;
-use crate::apps::{self, App, AppError, Brought, Compose, Expected, FingerprintKey};
-use crate::checks::{Baseline, Check, Checker, Keys, Report, Window};
+use crate::apps::{self, App, AppError, Brought, Compose, FingerprintKey};
+use crate::checks::{Baseline, Check, Checker, Keys, Report, Seen, Window};
 use crate::columns::{self, DriveOptions};
 use crate::destinations::env_file::{EnvFile, EnvValue};
 use crate::destinations::plain_file::PlainFile;
 use crate::error::RotateError;
 use crate::http::Http;
-use crate::plan::{self, Plan, Spot};
+use crate::plan::{self, Plan};
 use crate::process::{Call, Runner};
+use brought::Measure;
 
 /// What a rotation changes, reached as the plan says.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Outside<'a> {
     secret: String,
     /// What the rotation writes: what a running process is held to.
     writes: Vec<Action>,
+    /// Whether what is wrong before it is what it is for.
+    mends: bool,
 }
 
 impl<'a> Outside<'a> {
@@ -78,7 +84,13 @@ impl<'a> Outside<'a> {
             baselines: BTreeMap::new(),
             secret: secret.to_owned(),
             writes: actions().filter(|action| action.is_write()).cloned().collect(),
+            mends: false,
         })
+    }
+
+    /// For a sync: what files hold and what checks see before it may be what it is to mend.
+    pub(super) fn mending(&mut self) {
+        self.mends = true;
     }
 
     /// Shows that a step would work, without doing it.
@@ -91,11 +103,13 @@ impl<'a> Outside<'a> {
             Action::EditFile { file, readers, edits } => {
                 let env = EnvFile::new(file, readers)?;
                 let now = env.read()?;
-                env.check_holds(&now, &current(edits, values))?;
+                if !self.mends {
+                    env.check_holds(&now, &current(edits, values))?;
+                }
                 env.edited(&now, &all(edits, values))?;
                 self.check_readers(file).await?;
             }
-            Action::FillFile { file, value: Which::New } => {
+            Action::FillFile { file, value: Which::New } if !self.mends => {
                 let plain = PlainFile::new(file);
                 plain.check_holds(&plain.read()?, &values.old)?;
             }
@@ -122,7 +136,7 @@ impl<'a> Outside<'a> {
     }
 
     /// Whether a value lets in now, where a step is about it.
-    pub(super) async fn lets_in(&mut self, at: &LoginAt, value: &SecretBytes) -> Result<bool, StepError> {
+    async fn lets_in(&mut self, at: &LoginAt, value: &SecretBytes) -> Result<bool, StepError> {
         let compose = self.way_to(at).await?;
         self.logins.lets_in(at, value, compose.as_ref()).await
     }
@@ -132,9 +146,28 @@ impl<'a> Outside<'a> {
         &self.baselines
     }
 
-    /// Takes what the checks of applications saw before a rotation that goes on where it was left.
+    /// Takes what the checks of applications saw before a rotation that goes on where it was left, and what it found
+    /// written already.
     pub fn remember(&mut self, rotation: &Rotation) {
         self.baselines.clone_from(rotation.baselines());
+        self.writes.extend(rotation.stands().iter().cloned());
+        self.mends = rotation.is_sync;
+    }
+
+    /// Which of two roles that take turns a value lets in: whether it is the other one than `expected`; `None` if neither.
+    pub(super) async fn is_turned(
+        &mut self,
+        at: &LoginAt,
+        expected: Which,
+        value: &SecretBytes,
+    ) -> Result<Option<bool>, StepError> {
+        let other = if expected == Which::Old { Which::New } else { Which::Old };
+        for (which, is_turned) in [(expected, false), (other, true)] {
+            if self.lets_in(&at.of(which), value).await? {
+                return Ok(Some(is_turned));
+            }
+        }
+        Ok(None)
     }
 
     /// Lets the checks of applications look anew at what is usual.
@@ -226,17 +259,25 @@ impl<'a> Outside<'a> {
         if self.baselines.contains_key(name) {
             return Ok(());
         }
-        let plan = self.plan_app(name)?;
-        let app = self.app(name, values).await?;
-        let checker = self.checker(&[plan.check.clone(), plan.baseline.clone()].concat(), values).await?;
-        let first = checker.baseline(Some(&app), &checks(&plan.baseline)?).await;
-        let baseline = checker.baseline(Some(&app), &checks(&plan.check)?).await;
-        let seen = first.seen.iter().chain(&baseline.seen).find(|seen| !seen.passed);
-        if let Some(seen) = seen {
+        let (first, baseline) = self.baseline_of(name, values).await?;
+        let seen = first.iter().chain(&baseline.seen).find(|seen| !seen.passed);
+        if let Some(seen) = seen.filter(|_| !self.mends) {
             return Err(StepError::Failed(format!("before the change: {}: {}", seen.check, seen.saw)));
         }
         self.baselines.insert(name.to_owned(), baseline);
         Ok(())
+    }
+
+    /// What the checks of an application see now: those that are made before a change only, and the others.
+    async fn baseline_of(&mut self, name: &str, values: &Values) -> Result<(Vec<Seen>, Baseline), StepError> {
+        let plan = self.plan_app(name)?;
+        let app = self.app(name, values).await?;
+        let checker = self.checker(&[plan.check.clone(), plan.baseline.clone()].concat(), values).await?;
+        let mut first = Vec::new();
+        if !plan.baseline.is_empty() {
+            first = checker.baseline(Some(&app), &checks(&plan.baseline)?).await.seen;
+        }
+        Ok((first, checker.baseline(Some(&app), &checks(&plan.check)?).await))
     }
 
     async fn check_app(&mut self, name: &str, values: &Values) -> Result<(), StepError> {
@@ -250,10 +291,9 @@ impl<'a> Outside<'a> {
             window.hold = Duration::ZERO;
         }
         told(&checker.window(Some(&app), &checks(&plan.check)?, &baseline, window).await)?;
-        let (expected, Some(edited)) = self.expected(name, values)? else { return Ok(()) };
-        match app.runs_with(&expected, edited, &self.fingerprints).await.map_err(of_app)? {
-            Brought::Yes | Brought::Unseen(_) => Ok(()),
-            Brought::No(why) => Err(StepError::Failed(format!("{name} {why}"))),
+        match self.brought(name, values, Measure::Files).await? {
+            None | Some(Brought::Yes | Brought::Unseen(_)) => Ok(()),
+            Some(Brought::No(why)) => Err(StepError::Failed(format!("{name} {why}"))),
         }
     }
 
@@ -262,6 +302,15 @@ impl<'a> Outside<'a> {
     }
 
     async fn check_secret(&mut self, old_works: bool, values: &Values) -> Result<(), StepError> {
+        let seen = self.attempt_secret(old_works, values).await?;
+        match seen.iter().find(|seen| !seen.passed) {
+            Some(seen) => Err(StepError::Failed(format!("{}: {}", seen.check, seen.saw))),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the checks of the secret itself, as far as they pass.
+    async fn attempt_secret(&mut self, old_works: bool, values: &Values) -> Result<Vec<Seen>, StepError> {
         let old = ("the old value".to_owned(), values.old.clone());
         let new = ("the new value".to_owned(), values.new.clone());
         let keys = if old_works {
@@ -271,13 +320,14 @@ impl<'a> Outside<'a> {
         };
         let plan = self.plan.secret(&self.secret).map_err(failed)?.check;
         let checker = self.checker(&plan, values).await?.keys(keys);
+        let mut attempts = Vec::new();
         for check in self.secret_checks()? {
-            let seen = checker.attempt(&check).await;
-            if !seen.passed {
-                return Err(StepError::Failed(format!("{}: {}", seen.check, seen.saw)));
+            attempts.push(checker.attempt(&check).await);
+            if attempts.last().is_some_and(|seen| !seen.passed) {
+                break;
             }
         }
-        Ok(())
+        Ok(attempts)
     }
 
     async fn stop(&mut self, name: &str, values: &Values) -> Result<(), StepError> {
@@ -342,42 +392,6 @@ impl<'a> Outside<'a> {
         }
         let program = command.first().map_or("", String::as_str);
         Err(StepError::Failed(format!("`{program}` in {service} ended with {}", ended.status)))
-    }
-
-    /// The variables that a process of this application has to have, by what its files hold now, and when the last of
-    /// them was written.
-    fn expected(&self, app: &str, values: &Values) -> Result<(Vec<Expected>, Option<SystemTime>), StepError> {
-        let (mut expected, mut written) = (Vec::new(), None);
-        for action in &self.writes {
-            let (Action::EditFile { file, .. } | Action::FillFile { file, .. }) = action else { continue };
-            if !self.is_read_by(file, app) {
-                continue;
-            }
-            let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
-            written = written.max(Some(modified));
-            let Action::EditFile { readers, edits, .. } = action else { continue };
-            let env = EnvFile::new(file, readers)?;
-            let now = env.read()?;
-            for edit in edits.iter().filter(|edit| edit.spot == Spot::Whole) {
-                let before = (edit.value == Which::New).then_some(Which::Old);
-                for which in [Some(edit.value), before].into_iter().flatten() {
-                    let value = values.field(which, edit.field);
-                    let wanted = EnvValue { var: &edit.var, spot: &edit.spot, value: value.clone() };
-                    if env.reads(&now, &wanted)? {
-                        expected.push(Expected { variable: edit.var.clone(), value });
-                        break;
-                    }
-                }
-            }
-        }
-        Ok((expected, written))
-    }
-
-    fn is_read_by(&self, file: &Path, app: &str) -> bool {
-        let base = self.plan.directory();
-        let is_this = |name: &str| base.canonicalize().is_ok_and(|base| base.join(name) == file);
-        let mut entries = self.plan.file.files.iter().filter(|(name, _)| is_this(name));
-        entries.any(|(_, entry)| entry.get_ref().used_by.iter().any(|reader| reader == app))
     }
 }
 

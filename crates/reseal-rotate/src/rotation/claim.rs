@@ -1,0 +1,198 @@
+//! What the plan and the vault say is true of a secret between rotations, and a look at whether it is.
+
+use reseal_crypto::OsRandom;
+use reseal_vault::{Label, SecretName, Timestamp, Vault, VaultError, VersionSelector, VersionState};
+
+use super::action::{Action, Which};
+use super::connector::Values;
+use super::finding::{Finding, Subject, Truth};
+use super::freeze::{self, Former};
+use super::outside::Outside;
+use super::proposal::not_rehearsed;
+use super::record::{Rotation, State, Step, latest, turn};
+use crate::error::RotateError;
+use crate::plan::Plan;
+use crate::services::wrong_value;
+
+/// What is to be true of a secret now.
+#[derive(Debug)]
+pub struct Claim {
+    pub(super) name: String,
+    pub(super) secret: SecretName,
+    /// The version before the current one, or the current one where there is none.
+    pub(super) from: u64,
+    /// The current version.
+    pub(super) to: u64,
+    /// What would make it true; the current value is the new one.
+    pub(super) steps: Vec<Step>,
+    pub(super) values: Values,
+    /// When the overlap was over, if nobody ended the old value since.
+    overdue: Option<Timestamp>,
+    /// Whether the value before is still to let in.
+    overlaps: bool,
+}
+
+impl Claim {
+    /// What is to be true of `name`, by its name in the plan, where no rotation of it is in the middle. Releases the current
+    /// value and the one before it.
+    ///
+    /// From `now` on an old value whose overlap is over must not work; without it that is left open, as long as nobody
+    /// ended it.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::UnknownSecret`], [`RotateError::NoCurrentValue`], [`RotateError::Open`] in the middle of a rotation,
+    /// [`RotateError::NotRotated`].
+    pub fn of(
+        plan: &Plan,
+        vault: &mut Vault,
+        name: &str,
+        now: Option<Timestamp>,
+    ) -> Result<Self, RotateError> {
+        let settings = plan.secret(name)?;
+        let full_name = plan.secret_name(name);
+        let secret: SecretName = full_name.parse()?;
+        let last = latest(vault, &full_name)?;
+        if let Some(open) = last.as_ref().filter(|last| last.is_unfinished()) {
+            return Err(RotateError::open(open));
+        }
+        let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
+        let info = match vault.show(&secret) {
+            Err(VaultError::NotFound { .. }) => return Err(missing()),
+            other => other?,
+        };
+        let to = info.labels.get(Label::Current).ok_or_else(missing)?;
+        // A value that came by another way says nothing about the rotation before it.
+        let brought = last.filter(|last| last.to == to && last.state != State::RolledBack);
+        let overdue =
+            brought.as_ref().and_then(Rotation::retire_due).filter(|due| now.is_some_and(|now| *due <= now));
+        let former = former(brought.as_ref(), overdue.is_some());
+        let mut steps = freeze::standing(plan, name, &settings, former)?;
+        let is_new_role = brought.as_ref().and_then(|last| turn(&last.steps)).map(|turn| &turn.idle);
+        if let (Some(role), Some(turn)) = (is_new_role, turn(&steps))
+            && *role != turn.idle
+        {
+            steps.iter_mut().for_each(|step| step.action.swap_turn());
+        }
+
+        let new = vault.get(&secret, VersionSelector::Number(to))?.value;
+        let from = brought.map(|last| last.from).or(info.labels.get(Label::Previous));
+        let mut old = None;
+        if let Some(from) = from
+            && can_be_released(vault, &secret, from)?
+        {
+            let value = vault.get(&secret, VersionSelector::Number(from))?.value;
+            old = Some((from, value)).filter(|(_, value)| *value != new);
+        }
+        let (from, old) = match old {
+            Some(old) => old,
+            None => {
+                steps.retain(|step| !matches!(step.action, Action::TestLogin { value: Which::Old, .. }));
+                (to, wrong_value(&OsRandom)?)
+            }
+        };
+        let values = Values::new(old, new).of_turn(turn(&steps));
+        let overlaps = former.works;
+        Ok(Self { name: name.to_owned(), secret, from, to, steps, values, overdue, overlaps })
+    }
+
+    /// The steps that would make it true.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Both values, as [`Outside`] takes them.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The applications that read it.
+    pub fn apps(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::CheckApp { app } => Some(app.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Looks at everything: one finding for each thing. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Rehearsal`] if a server does not say which of two roles is in use.
+    pub async fn look(&mut self, outside: &mut Outside<'_>) -> Result<Vec<Finding>, RotateError> {
+        Ok(self.look_at_steps(outside).await?.into_iter().flatten().collect())
+    }
+
+    /// The same, step by step.
+    pub(super) async fn look_at_steps(
+        &mut self,
+        outside: &mut Outside<'_>,
+    ) -> Result<Vec<Vec<Finding>>, RotateError> {
+        self.find_turn(outside).await?;
+        let mut all = Vec::new();
+        for step in &self.steps {
+            let mut action = step.action.clone();
+            if let Action::AddLogin(at) = &action
+                && at.turn.is_some()
+            {
+                if self.overlaps {
+                    // The other role is in use too: it is nobody's turn yet.
+                    all.push(Vec::new());
+                    continue;
+                }
+                // The next turn goes from the role that is in use now.
+                action.swap_turn();
+            }
+            let mut found = outside.look(&action, &self.values).await;
+            found.iter_mut().for_each(|finding| self.tell_of_overlap(finding));
+            all.push(found);
+        }
+        Ok(all)
+    }
+
+    fn tell_of_overlap(&self, finding: &mut Finding) {
+        let is_old = matches!(finding.subject, Subject::OldValue | Subject::File);
+        if self.overdue.is_some()
+            && is_old
+            && finding.truth == Truth::Differs
+            && finding.saw.contains("still")
+        {
+            finding.saw.push_str(&format!("; its overlap is over: `reseal rotate retire {}`", self.name));
+        }
+    }
+
+    /// Which of two roles that take turns is in use, only the server knows.
+    async fn find_turn(&mut self, outside: &mut Outside<'_>) -> Result<(), RotateError> {
+        let found = self.steps.iter().find(|step| step.action.login().is_some_and(|at| at.turn.is_some()));
+        let Some((action, at)) = found.and_then(|step| Some((&step.action, step.action.login()?))) else {
+            return Ok(());
+        };
+        let is_turned = outside.is_turned(at, Which::New, &self.values.new).await;
+        // Where neither is let in, the look at the login says so.
+        if is_turned.map_err(|why| not_rehearsed(&self.name, action, why))? == Some(true) {
+            self.steps.iter_mut().for_each(|step| step.action.swap_turn());
+            self.values = self.values.clone().of_turn(turn(&self.steps));
+        }
+        Ok(())
+    }
+}
+
+fn can_be_released(vault: &mut Vault, secret: &SecretName, version: u64) -> Result<bool, RotateError> {
+    match vault.version(secret, VersionSelector::Number(version)) {
+        Err(VaultError::NotFound { .. }) => Ok(false),
+        version => Ok(version?.state != VersionState::Destroyed),
+    }
+}
+
+/// What holds the value before the current one, after the rotation that brought the current one out.
+fn former(brought: Option<&Rotation>, is_overdue: bool) -> Former {
+    match brought {
+        None => Former { works: false, place: None },
+        Some(last) if last.state == State::Overlap && !is_overdue => {
+            Former { works: true, place: Some(Which::Old) }
+        }
+        Some(last) if last.retires() => Former { works: false, place: Some(Which::Nothing) },
+        // With one value at a time, the place of the previous one keeps it.
+        Some(_) => Former { works: false, place: Some(Which::Old) },
+    }
+}
