@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures go to the terminal")]
 
 mod engine;
+mod key_file;
 mod vault;
 
 use std::error::Error;

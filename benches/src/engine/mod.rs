@@ -2,6 +2,7 @@
 
 mod data;
 mod floor;
+mod project;
 mod python;
 mod report;
 mod reseal;
@@ -17,7 +18,7 @@ use tokio_postgres::Client;
 
 use crate::BoxError;
 use data::Stock;
-use report::{Report, Sample, Samples};
+use report::{Inner, Report, Sample, Samples};
 pub(crate) use reseal::{SideOptions, run_side};
 
 /// What is measured.
@@ -179,33 +180,43 @@ impl Bench<'_> {
     async fn one(&self, side: Side) -> Result<Sample, BoxError> {
         let rows = side.rows(self.options);
         side.stock().fresh_copy(&self.client, rows).await?;
+        match side {
+            Side::Floor(variant) => {
+                self.timed(rows, async { variant.run(self.server, rows).await.map(|()| None) }).await
+            }
+            Side::Runbook => {
+                self.timed(rows, async { runbook::update(self.server, rows).await.map(|()| None) }).await
+            }
+            Side::Python(method) => {
+                self.timed(rows, async { method.run(&self.python, self.server, rows).map(Some) }).await
+            }
+            Side::Reseal(pair) => {
+                let project = pair.project(self.server)?;
+                let sample = self.timed(rows, async { pair.run(project.path(), rows).map(Some) }).await?;
+                pair.spot_check(project.path(), &self.client, rows).await?;
+                Ok(sample)
+            }
+        }
+    }
+
+    /// What the work took; a side that is a process of its own says itself.
+    async fn timed(
+        &self,
+        rows: i64,
+        work: impl Future<Output = Result<Option<Inner>, BoxError>>,
+    ) -> Result<Sample, BoxError> {
         let server_before = self.server.cpu_seconds();
         let client_before = usage::process_cpu_seconds();
         let begin = Instant::now();
-        let inner = match side {
-            Side::Floor(variant) => {
-                variant.run(self.server, rows).await?;
-                None
-            }
-            Side::Runbook => {
-                runbook::update(self.server, rows).await?;
-                None
-            }
-            Side::Python(method) => Some(method.run(&self.python, self.server, rows)?),
-            Side::Reseal(pair) => Some(pair.run(self.server, rows)?),
-        };
+        let inner = work.await?;
         let outside = begin.elapsed().as_secs_f64();
-        let server_cpu = self.server.cpu_seconds();
-        if let Side::Reseal(pair) = side {
-            pair.spot_check(&self.client, rows).await?;
-        }
         let used = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
         let own_cpu = used(client_before, usage::process_cpu_seconds());
         Ok(Sample {
             rows,
             seconds: inner.as_ref().map_or(outside, |inner| inner.seconds),
             client_cpu_seconds: inner.as_ref().map_or(own_cpu, |inner| inner.cpu_seconds),
-            server_cpu_seconds: used(server_before, server_cpu),
+            server_cpu_seconds: used(server_before, self.server.cpu_seconds()),
             peak_rss_mib: inner.and_then(|inner| inner.peak_rss_mib),
         })
     }

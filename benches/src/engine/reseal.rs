@@ -1,21 +1,23 @@
-//! reseal itself: the engine as `reseal reencrypt run` drives it, from connect to done, in a process of its own.
+//! reseal itself: what `reseal reencrypt run` does, from the opened plan and vault to the moved labels of the key, in a
+//! process of its own.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, KeyRef, Keyring, OsRandom};
-use reseal_engine::postgres::{PostgresStore, PostgresTarget};
-use reseal_engine::{
-    ColumnPlan, Direction, Engine, Job, KeyColumn, KeyType, Outcome, RunId, RunKey, RunOptions, RunPlan,
-    Side, TableName,
-};
+use reseal_crypto::{ColumnKey, KeyMaterial};
+use reseal_engine::{Outcome, RunOptions, Silent};
 use reseal_formats::{ColumnType, FormatSpec};
+use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose};
 use reseal_sandbox::postgres::Server;
 use reseal_sandbox::usage;
+use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use super::data::{self, COLUMNS, Stock, TABLE};
+use super::project;
 use super::report::Inner;
 use crate::BoxError;
 
@@ -32,10 +34,9 @@ pub(super) enum Pair {
 /// Arguments of the process that is measured.
 #[derive(Debug, Args)]
 pub(crate) struct SideOptions {
-    #[arg(long, value_enum)]
-    pair: Pair,
+    /// The directory of the plan and the vault.
     #[arg(long)]
-    url: String,
+    project: PathBuf,
     #[arg(long)]
     rows: u64,
 }
@@ -62,11 +63,19 @@ impl Pair {
         }
     }
 
+    /// What a run needs: a plan, and a vault with both keys.
+    pub(super) fn project(self, server: &Server) -> Result<TempDir, BoxError> {
+        let directory = tempfile::tempdir()?;
+        let (to, new_key) = self.target()?;
+        project::create(directory.path(), &server.url(), (self.stock(), &to), &new_key)?;
+        Ok(directory)
+    }
+
     /// Starts this program again for one run, so that its memory and CPU time are its own.
-    pub(super) fn run(self, server: &Server, rows: i64) -> Result<Inner, BoxError> {
-        let pair = self.to_possible_value().ok_or("a pair has a name")?;
+    pub(super) fn run(self, project: &Path, rows: i64) -> Result<Inner, BoxError> {
         let output = Command::new(std::env::current_exe()?)
-            .args(["side", "--pair", pair.get_name(), "--url", &server.url(), "--rows", &rows.to_string()])
+            .args(["side", "--rows", &rows.to_string(), "--project"])
+            .arg(project)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()?;
@@ -77,8 +86,9 @@ impl Pair {
     }
 
     /// Reads about a thousand rows back and opens them under the new key, without the engine.
-    pub(super) async fn spot_check(self, client: &Client, rows: i64) -> Result<(), BoxError> {
+    pub(super) async fn spot_check(self, project: &Path, client: &Client, rows: i64) -> Result<(), BoxError> {
         let (spec, key) = self.target()?;
+        let ids = project::column_ids(project)?;
         let step = (rows / 1000).max(1);
         let bytes = COLUMNS.map(|column| match self.stock().column_type() {
             ColumnType::Bytes => column.to_owned(),
@@ -87,8 +97,8 @@ impl Pair {
         let statement = format!("SELECT id, {} FROM {TABLE} WHERE id % {step} = 0", bytes.join(", "));
         for row in client.query(&statement, &[]).await? {
             let id: i64 = row.get(0);
-            for (column, number) in (0..COLUMNS.len()).zip(0..) {
-                let codec = spec.codec(self.stock().column_type(), &key, ColumnId([number; 16]))?;
+            for (column, id_of_column) in ids.iter().enumerate() {
+                let codec = spec.codec(self.stock().column_type(), &key, *id_of_column)?;
                 let stored: &[u8] = row.get(column + 1);
                 let mut plaintext = Vec::new();
                 let opened = codec.open_many(&[stored], &[None], &mut plaintext);
@@ -120,38 +130,6 @@ impl Pair {
         }
         Ok((self.stock().spec()?, self.stock().new_key()))
     }
-
-    fn job(self) -> Result<Job, BoxError> {
-        let stock = self.stock();
-        let (to, new_key) = self.target()?;
-        let (old_name, new_name) = (key_ref(1), key_ref(2));
-        let mut keyring = Keyring::default();
-        keyring.insert(old_name.clone(), stock.old_key())?;
-        keyring.insert(new_name.clone(), new_key)?;
-        let from = Side { spec: stock.spec()?, key: old_name };
-        let to = Side { spec: to, key: new_name };
-        let column = |(name, number): (&str, u8)| ColumnPlan {
-            name: name.to_owned(),
-            column_type: stock.column_type(),
-            id: ColumnId([number; 16]),
-            replaces: None,
-            from: from.clone(),
-            to: to.clone(),
-        };
-        let plan = RunPlan {
-            run: RunId::generate(&OsRandom)?,
-            direction: Direction::Forward,
-            supersedes: None,
-            table: TableName { schema: "public".to_owned(), name: TABLE.to_owned() },
-            key: vec![KeyColumn { name: "id".to_owned(), kind: KeyType::Integer }],
-            columns: COLUMNS.into_iter().zip(0..).map(column).collect(),
-        };
-        Ok(Job::new(plan, &keyring, &RunKey::generate(&OsRandom)?)?)
-    }
-}
-
-fn key_ref(version: u64) -> KeyRef {
-    KeyRef { secret: "bench/column-key".to_owned(), version }
 }
 
 /// Runs one pair and prints what it took.
@@ -172,9 +150,23 @@ pub(crate) fn run_side(options: &SideOptions) -> Result<(), BoxError> {
 }
 
 async fn reencrypt(options: &SideOptions) -> Result<Outcome, BoxError> {
-    let target = PostgresTarget::parse(&options.url, None)?;
-    let engine = Engine::new(PostgresStore::new(target), options.pair.job()?, RunOptions::default());
-    Ok(engine.run().await?)
+    let (plan, mut vault) = project::open(&options.project)?;
+    let mut run = ColumnRun::prepare(&plan, &mut vault, project::NAME, Purpose::Run).await?;
+    let survey = run.survey().await?;
+    run.check_other_run(&survey, &mut vault)?;
+    if !survey.refusals().is_empty() {
+        return Err(format!("refused: {:?}", survey.refusals()).into());
+    }
+    run.begin(&mut vault, Some("the keys of a benchmark"))?;
+    let outcome = run.drive(&mut vault, drive_options()).await?;
+    match run.settle(&plan, &mut vault, drive_options).await? {
+        Labels::Moved => Ok(outcome),
+        Labels::WaitFor(others) => Err(format!("the key is kept by {others:?}").into()),
+    }
+}
+
+fn drive_options() -> DriveOptions {
+    DriveOptions { run: RunOptions::default(), observer: Arc::new(Silent), on_start: Box::new(drop) }
 }
 
 /// A run that did less than all of the work has no speed.

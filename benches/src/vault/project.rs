@@ -4,18 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use reseal_crypto::kdf::KdfParams;
-use reseal_crypto::slot::Opener;
-use reseal_crypto::{SecretBytes, Suite};
-use reseal_vault::{
-    CreateOptions, NewSlot, NewVersion, OpenOptions, SecretKind, SecretName, Timestamp, Vault,
-};
+use reseal_crypto::SecretBytes;
+use reseal_vault::{NewVersion, SecretKind, SecretName, Timestamp};
 use tempfile::TempDir;
 
-use crate::BoxError;
-
-/// The key of every vault here.
-const KEY: &[u8; 32] = b"a key that opens benchmarks only";
+use crate::{BoxError, key_file};
 
 /// How many files the places of a large plan are spread over.
 const FILES: usize = 100;
@@ -77,7 +70,7 @@ impl Project {
 
     /// How large its vault is.
     pub(crate) fn vault_bytes(&self) -> Result<u64, BoxError> {
-        Ok(fs::metadata(self.path().join("v.vault"))?.len())
+        Ok(fs::metadata(self.path().join(key_file::VAULT))?.len())
     }
 
     /// What its files hold.
@@ -100,19 +93,7 @@ impl Project {
 
     fn fill(&self, plan: &str, names: &[SecretName], versions: usize) -> Result<(), BoxError> {
         fs::write(self.path().join("reseal.toml"), plan)?;
-        fs::write(self.path().join("key-file"), KEY)?;
-        let opener = Opener::KeyFile(SecretBytes::copy_from(KEY));
-        let created = Vault::create(
-            &self.path().join("v.vault"),
-            CreateOptions {
-                slots: vec![NewSlot { name: "key-file".into(), opener }],
-                kdf: KdfParams::DEFAULT,
-                recovery_code: false,
-                suite: Suite::Xaes256Gcm,
-                open: OpenOptions::default(),
-            },
-        )?;
-        let mut vault = created.vault;
+        let mut vault = key_file::create(self.path())?;
         for version in 1..=versions {
             vault.put_all(names.iter().enumerate().map(|(secret, name)| {
                 let text = value(secret, version);
