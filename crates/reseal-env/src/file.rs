@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open the directory, no link on the way --> open the file in it, read it
-//! temporary file in that directory, 0600 --> write, owner, attributes, mode, fsync --> is the file still what was read? --> rename --> fsync
+//! drafts of killed processes go --> temporary file in that directory, 0600, locked --> write, owner, attributes, mode, fsync --> is the file still what was read? --> rename --> fsync
 //! ```
 //!
 //! The directory is held open and everything is named relative to it, so whoever swaps a directory of the path meanwhile
@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::Secret;
 use crate::attributes::Attributes;
+use crate::draft::{self, Draft};
 use crate::error::FileError;
 
 /// The largest file that is read, in bytes.
@@ -87,11 +88,9 @@ impl Target {
     /// disk or an owner or attribute that may not be given. The old file stands then, and nothing is left beside it, but for
     /// [`FileError::NotDurable`].
     pub fn replace(self, new: &[u8]) -> Result<(), FileError> {
-        let temporary = self.temporary_name()?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&self.directory, &temporary, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|errno| io_error("creating a file beside it", errno.into()))?;
-        let written = self.fill(File::from(file), new).and_then(|()| self.check_unchanged()).and_then(|()| {
+        draft::sweep(&self.directory, &self.found.stat);
+        let Draft { name: temporary, file } = Draft::create(&self.directory)?;
+        let written = self.fill(&file, new).and_then(|()| self.check_unchanged()).and_then(|()| {
             fs::renameat(&self.directory, &temporary, &self.directory, &self.name)
                 .map_err(|errno| io_error("renaming", errno.into()))
         });
@@ -100,30 +99,25 @@ impl Target {
             let _ = fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
             return Err(error);
         }
+        // Held until it has its name.
+        drop(file);
         fs::fsync(&self.directory).map_err(|errno| FileError::NotDurable(errno.into()))
     }
 
-    fn temporary_name(&self) -> Result<OsString, FileError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)
-            .map_err(|error| io_error("drawing a random name", io::Error::other(error.to_string())))?;
-        Ok(OsString::from(format!(".reseal-{:016x}", u64::from_le_bytes(random))))
-    }
-
     /// Writes while only we may read; the mode that others may have comes last.
-    fn fill(&self, mut file: File, new: &[u8]) -> Result<(), FileError> {
+    fn fill(&self, mut file: &File, new: &[u8]) -> Result<(), FileError> {
         file.write_all(new).map_err(|source| io_error("writing", source))?;
-        let owner = fs::fstat(&file).map_err(|errno| io_error("looking at the new file", errno.into()))?;
+        let owner = fs::fstat(file).map_err(|errno| io_error("looking at the new file", errno.into()))?;
         let old = &self.found.stat;
         if (owner.st_uid, owner.st_gid) != (old.st_uid, old.st_gid) {
             let user = fs::Uid::from_raw(old.st_uid);
             let group = fs::Gid::from_raw(old.st_gid);
-            fs::fchown(&file, Some(user), Some(group))
+            fs::fchown(file, Some(user), Some(group))
                 .map_err(|errno| io_error("giving the new file the owner of the old one", errno.into()))?;
         }
         // Before the mode: with a list, the bits of the group say what everybody on it may at most.
-        self.found.attributes.give_to(&file)?;
-        fs::fchmod(&file, Mode::from_raw_mode(old.st_mode))
+        self.found.attributes.give_to(file)?;
+        fs::fchmod(file, Mode::from_raw_mode(old.st_mode))
             .map_err(|errno| io_error("giving the new file the mode of the old one", errno.into()))?;
         file.sync_all().map_err(|source| io_error("syncing", source))
     }

@@ -13,10 +13,12 @@
 
 mod attributes;
 pub mod document;
+mod draft;
 pub mod edit;
 pub mod error;
 pub mod file;
 pub mod get;
+pub mod guess;
 mod json;
 pub mod place;
 mod proof;
@@ -32,6 +34,7 @@ pub use edit::{Edit, Outcome, add, edit};
 pub use error::{EditError, FileError, ReadError};
 pub use file::{Links, Target};
 pub use get::{Agreement, Check, Checked, check, get};
+pub use guess::{Guess, guess};
 pub use place::{NotAPlace, Place, UrlPart};
 pub use reader::Reader;
 pub use reading::Variables;

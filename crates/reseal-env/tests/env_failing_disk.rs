@@ -101,6 +101,13 @@ fn check_whole(folder: &TempDir, case: &str, may_leave: bool) -> bool {
     is_new
 }
 
+/// What lies beside the file.
+fn left(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != ".env").collect()
+}
+
 #[test]
 fn every_call_may_fail() {
     let calls = calls(&folder());
@@ -130,7 +137,7 @@ fn every_call_may_fail() {
 
 #[test]
 fn every_call_may_be_the_last() {
-    let mut points = 0;
+    let (mut points, mut drafts) = (0, 0);
     for (call, numbers) in calls(&folder()) {
         for number in numbers {
             let folder = folder();
@@ -139,11 +146,17 @@ fn every_call_may_be_the_last() {
             let status = traced(&folder, &["-o", "/dev/null", "-e", &inject]);
             assert_eq!(status.signal(), Some(9), "{case}");
             check_whole(&folder, &case, true);
+            let was_left = left(&folder);
+            drafts += was_left.len();
+            // The next replacement finds what the killed one left, and takes it away.
+            let target = Target::open(&folder.path().join(".env"), Links::Refuse).expect("it opens");
+            target.replace(b"A=next\n").unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(left(&folder), Vec::<String>::new(), "{case}: of {was_left:?}");
             points += 1;
         }
     }
-    println!("{points} kill points");
-    assert!(points >= 5, "{points}");
+    println!("{points} kill points, {drafts} of them left a draft");
+    assert!(points >= 5 && drafts >= 3, "{points}, {drafts}");
 }
 
 /// A limit on the size of files stands for a full disk, since every user may set one. The signal that comes with it is

@@ -92,7 +92,7 @@ fn put_back(
 fn draft(vault: &mut Vault, info: &SnapshotInfo, path: &Path, is_own_place: bool) -> Outcome<NewFile> {
     let mut tag = [0; 8];
     OsRandom.fill(&mut tag).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-    let beside = path.with_file_name(format!(".reseal-{:016x}", u64::from_be_bytes(tag)));
+    let beside = path.with_file_name(format!(".reseal-restore-{:016x}", u64::from_be_bytes(tag)));
     let mut draft = NewFile::create(&beside)?;
     vault.snapshot_read(info.id, Event::done("snapshot read"), draft.content())?;
     if let Some(origin) = &info.origin {
