@@ -153,6 +153,31 @@ fn notices_tell_before_after_and_failed_and_no_value() {
 }
 
 #[test]
+fn notices_of_an_emergency_are_an_incident() {
+    let more = "  { email = \"security@example.com\", on = [\"incident\"] },\n  \
+                { webhook = \"secret:pagerduty/events\", on = [\"incident\"], format = \"pagerduty\" },\n";
+    let world = World::new(Listener::mail(), Listener::hook(), more);
+    world.rotate().expect(0);
+    let to_security = || -> Vec<Told> {
+        world.mail.told().into_iter().filter(|mail| mail.to == "security@example.com").collect()
+    };
+    assert!(to_security().is_empty(), "an ordinary rotation is none");
+    // Told also where the rotation does not succeed.
+    world.desk.write("broken", "");
+    world.desk.run(&["rotate", "key", "--emergency", "--reason", PLANTED]).expect(9);
+    let told = to_security();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let words = ["Subject: EMERGENCY: key has to change now", PLANTED, "Impact: all sessions end"];
+    assert!(has(&told, &words), "{told:#?}");
+    let pages = world.pagerduty.told();
+    assert!(has(&pages, &["EMERGENCY: key", "\"trigger\"", "\"critical\""]), "{pages:#?}");
+    let new = world.desk.run(&["get", "key"]).expect(0).stdout;
+    for text in told.iter().chain(&pages).map(|told| &told.text) {
+        assert!(!text.contains(OLD) && !text.contains(new.trim_end()), "{text}");
+    }
+}
+
+#[test]
 fn notices_that_fail_or_hang_hold_no_rotation_up() {
     let more = "  { webhook = \"secret:not/there\", on = [\"after\"] },\n  { command = [\"false\"], on = [\"after\"] },\n";
     let world = World::new(Listener::silent(), Listener::refusing_hook(), more);

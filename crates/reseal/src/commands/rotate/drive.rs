@@ -71,6 +71,12 @@ impl Work<'_> {
         mut ends: Ends,
         herald: &mut Herald,
     ) -> Outcome {
+        if args.emergency {
+            // Whether or not it then succeeds: a value is in other hands.
+            names
+                .iter()
+                .for_each(|name| herald.send(telling::incident(self.plan, name, args.reason.as_deref())));
+        }
         // All of them are rehearsed before the first changes anything.
         let mut proposals = Vec::new();
         for name in &names {

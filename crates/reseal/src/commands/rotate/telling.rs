@@ -1,4 +1,4 @@
-//! The notices of a rotation: before it, after it, and when it failed.
+//! The notices of a rotation: before it, after it, when it failed, and that it is an emergency.
 //!
 //! What programs and servers said stays on this machine: a log line may hold the value of any other secret.
 
@@ -14,6 +14,14 @@ pub(super) fn before(plan: &Plan, name: &str, reason: Option<&str>) -> Notice {
     let mut lines = about(plan, name);
     lines.extend(reason.map(|reason| format!("Reason: {reason}")));
     notice(Occasion::Before, name, format!("{name}: a rotation begins"), lines)
+}
+
+/// A value is in other hands, and is about to end.
+pub(super) fn incident(plan: &Plan, name: &str, reason: Option<&str>) -> Notice {
+    let mut lines = about(plan, name);
+    lines.extend(reason.map(|reason| format!("Reason: {reason}")));
+    lines.push("A new value goes everywhere, and the old one ends at once.".to_owned());
+    notice(Occasion::Incident, name, format!("EMERGENCY: {name} has to change now"), lines)
 }
 
 /// A sync has come to an end of its own; nobody is told of one that did what it was for.
