@@ -233,7 +233,11 @@ fn next(address: IpAddr) -> IpAddr {
 }
 
 /// An address of the loopback network that nobody else listens on: one for each test and process.
-fn free_address() -> IpAddr {
+///
+/// # Panics
+///
+/// If none is free.
+pub fn free_address() -> IpAddr {
     let process = std::process::id();
     for round in 0..200_u32 {
         let spread = process.wrapping_mul(200).wrapping_add(round);

@@ -11,6 +11,7 @@
 //! [`process`] runs every program so that it learns nothing it was not told, [`scrub`] takes values out of what they say.
 //! [`schedule`] says how everything stands and what is due, [`notices`] tells people.
 
+pub mod adopt;
 pub mod apps;
 pub mod checks;
 pub mod columns;

@@ -4,6 +4,7 @@ use std::io;
 
 use reseal_engine::{EngineError, ErrorKind as EngineKind};
 use reseal_env::{EditError, FileError};
+use reseal_rotate::adopt::AdoptError;
 use reseal_rotate::plan::PlanError;
 use reseal_rotate::{ErrorKind as RotateKind, RotateError};
 use reseal_vault::{ErrorKind, NameError, Thing, VaultError};
@@ -126,6 +127,16 @@ impl From<RotateError> for Failure {
             (kind, error) => Self::from_error(kind.map_or(Exit::Failed, rotate_exit), &error),
         };
         match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<AdoptError> for Failure {
+    fn from(error: AdoptError) -> Self {
+        let failure = Self::from_error(rotate_exit(error.kind()), &error);
+        match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
         }

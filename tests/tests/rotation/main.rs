@@ -1,6 +1,7 @@
 //! Rotation of credentials: real servers, applications behind stand-ins of docker, systemd and pm2, and the command killed
 //! everywhere.
 
+mod adopt;
 mod apps_compose;
 mod apps_systemd;
 mod checks;
@@ -18,6 +19,7 @@ mod kill_rotation_services;
 mod kill_rotation_sync;
 mod kill_rotation_wire;
 mod notices;
+mod readme_quick_start;
 mod runbook_r1;
 mod runbook_r2_key;
 mod runbook_r4;

@@ -44,6 +44,12 @@ pub struct Service {
     pub environment: BTreeMap<String, Option<SecretBytes>>,
     /// The files named by `env_file`; empty where this compose does not tell (before 2.32).
     pub env_files: Vec<PathBuf>,
+    /// What it is made from, unless it is built.
+    pub image: Option<String>,
+    /// Program and arguments, as far as the compose file says them, interpolated.
+    pub argv: Vec<SecretBytes>,
+    /// Where its image is built, and the directories and files that are mounted into it.
+    pub sources: Vec<PathBuf>,
 }
 
 /// A container of a service.
@@ -122,7 +128,7 @@ impl Compose {
         let mut files = named.map(|named| named.env_files(self.runner.directory())).unwrap_or_default();
         let services = resolved.services.into_iter().map(|(name, service)| {
             let env_files = files.remove(&name).unwrap_or_default();
-            (name, Service { environment: service.environment(), env_files })
+            (name, service.service(env_files))
         });
         Ok(services.collect())
     }

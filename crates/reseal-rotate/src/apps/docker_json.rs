@@ -10,7 +10,7 @@ use reseal_crypto::secret::SecretBytes;
 use serde::{Deserialize, Deserializer};
 
 use super::AppError;
-use super::compose::Container;
+use super::compose::{Container, Service};
 
 /// A text that may be secret.
 struct SecretText(SecretBytes);
@@ -34,6 +34,28 @@ pub(super) struct ServiceJson {
     environment: Option<BTreeMap<String, Option<SecretText>>>,
     #[serde(default)]
     env_file: Option<EnvFiles>,
+    #[serde(default)]
+    image: Option<String>,
+    #[serde(default)]
+    entrypoint: Option<Vec<SecretText>>,
+    #[serde(default)]
+    command: Option<Vec<SecretText>>,
+    #[serde(default)]
+    build: Option<BuildJson>,
+    #[serde(default)]
+    volumes: Option<Vec<VolumeJson>>,
+}
+
+#[derive(Deserialize)]
+struct BuildJson {
+    context: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct VolumeJson {
+    #[serde(rename = "type")]
+    kind: String,
+    source: Option<PathBuf>,
 }
 
 /// A path, several, or several with `required`.
@@ -80,9 +102,21 @@ impl EnvFile {
 }
 
 impl ServiceJson {
-    pub(super) fn environment(self) -> BTreeMap<String, Option<SecretBytes>> {
+    /// The service, with these `env_files`.
+    pub(super) fn service(self, env_files: Vec<PathBuf>) -> Service {
         let environment = self.environment.unwrap_or_default().into_iter();
-        environment.map(|(name, value)| (name, value.map(|value| undouble(&value.0)))).collect()
+        let words = [self.entrypoint, self.command].into_iter().flatten().flatten();
+        let mounted = self.volumes.unwrap_or_default().into_iter();
+        let mounted = mounted.filter(|volume| volume.kind == "bind").filter_map(|volume| volume.source);
+        Service {
+            environment: environment
+                .map(|(name, value)| (name, value.map(|value| undouble(&value.0))))
+                .collect(),
+            env_files,
+            image: self.image,
+            argv: words.map(|word| undouble(&word.0)).collect(),
+            sources: self.build.and_then(|build| build.context).into_iter().chain(mounted).collect(),
+        }
     }
 }
 
@@ -235,7 +269,7 @@ mod tests {
     fn dollars_of_config_are_halved() {
         let json = r#"{"services":{"a":{"environment":{"P":"a$$b$$$$","Q":null}},"b":{"environment":null}}}"#;
         let mut services = ConfigJson::read(&secret(json)).unwrap().services;
-        let environment = services.remove("a").unwrap().environment();
+        let environment = services.remove("a").unwrap().service(Vec::new()).environment;
         assert_eq!(environment["P"], Some(secret("a$b$$")));
         assert_eq!(environment["Q"], None);
     }

@@ -273,7 +273,7 @@ async fn way(
 }
 
 /// The URL with the address at which a container is reached from here: its published port, or its own address.
-fn reached(url: &str, container: Option<&Container>) -> Option<String> {
+pub(crate) fn reached(url: &str, container: Option<&Container>) -> Option<String> {
     let container = container?;
     let (scheme, rest) = url.split_once("://")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));

@@ -33,6 +33,7 @@ pub use claim::Claim;
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
 pub use finding::{Finding, Subject, Truth};
 pub use lock::RotationLock;
+pub(crate) use logins::reached;
 pub use machine::{Ended, Machine, Told, Watch};
 pub use outside::Outside;
 pub use owed::{Owed, owe, owed};

@@ -1,5 +1,6 @@
 //! The command line: every command, flag and example, and nothing that acts.
 
+mod adopt;
 mod env;
 mod global;
 mod reencrypt;
@@ -13,6 +14,7 @@ mod vault;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use adopt::AdoptArgs;
 pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetArgs, PartArgs};
 pub(crate) use global::{Global, Opener};
 pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
@@ -141,6 +143,15 @@ pub(crate) enum Command {
         reseal import secrets.json -n\n  reseal import old.env --prefix crm --update --delete-source"
     )]
     Import(ImportArgs),
+    /// From living `.env` and compose files to a plan and a filled vault; changes nothing else
+    #[command(
+        after_help = "Finds passwords, keys and tokens by the names of variables and by URLs, tries every login, and writes\n\
+        `reseal.toml`. What is not sure is a comment there and a warning here. An existing plan stays as it is.\n\
+        Ends with 14 if a server refuses a value: that one is not stored.\n\n\
+        Examples:\n  reseal adopt --dry-run\n  reseal adopt /srv/crm --prefix crm/\n  \
+        reseal adopt --systemd gunicorn --except .env.test\n  reseal adopt --changed-at 2026-01-31"
+    )]
+    Adopt(AdoptArgs),
     /// Whole files and streams, kept encrypted: instead of `.env.backup` and `backup.sql`
     #[command(
         subcommand,

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod adopt;
 mod agent;
 mod audit;
 mod backup;
@@ -49,6 +50,7 @@ pub(crate) fn run(app: &App, command: Command) -> Outcome<Exit> {
         Command::Export(args) => export::run(app, &args),
         Command::Generate(args) => secrets::generate_value(app, &args),
         Command::Import(args) => import::run(app, &args),
+        Command::Adopt(args) => adopt::run(app, &args),
         Command::Snapshot(command) => snapshots::run(app, &command),
         Command::Backup(command) => backup::run(app, &command),
         Command::Audit(command) => audit::run(app, &command),
