@@ -125,7 +125,6 @@ async fn adopt_finds_a_stack_and_its_plan_rotates_it() {
     let quick = plan.replace("\ncompose = ", "\nhold = \"1s\"\ncompose = ");
     assert_eq!(quick.matches("\nhold = ").count(), 2);
     std::fs::write(world.plan(), quick).expect("a file");
-    world.run(&["rotate", "plan"]).expect(0);
     world.run(&["rotate", "--all", "--reason", "adopted"]).expect(0);
     world.stack.until_healthy().await;
     for (name, variable) in [
