@@ -1,6 +1,6 @@
 //! Who reads a `.env` file, where nobody said so.
 //!
-//! What the plan file declares, else what [`reseal_env::guess`] makes of the file and of what stands beside it.
+//! What the plan file declares, else what [`reseal_env::guess()`] makes of the file and of what stands beside it.
 
 use std::fmt;
 use std::fs;
