@@ -30,6 +30,15 @@ fn every_runbook_parses() {
 }
 
 #[test]
+fn the_reference_shows_a_plan_that_parses() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plan.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let plan = Plan::parse(Path::new("reseal.toml"), example).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((plan.file.servers.len(), plan.file.apps.len(), plan.file.columns.len()), (2, 2, 1));
+}
+
+#[test]
 fn r2_says_what_is_re_encrypted() {
     let plan = runbook("R2.toml");
     let columns = plan.columns("client-preferences").unwrap();
