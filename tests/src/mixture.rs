@@ -114,9 +114,12 @@ impl Mixture {
             assert_eq!(verified.columns[0].left.of(reason), expected, "verified as {reason}");
             println!("{reason}: {expected}");
         }
-        assert_eq!((outcome.quarantined(), outcome.proof.old()), (quarantined, 0));
+        // Empty values are counted, and are no fault.
+        let faults = quarantined - self.count(Reason::Empty);
+        assert_eq!((outcome.quarantined(), outcome.proof.old()), (faults, 0));
+        assert_eq!(outcome.proof.empty(), self.count(Reason::Empty));
         let [a, b] = [verified.columns[0], verified.columns[1]];
-        assert_eq!((a.null, a.old, a.new, a.unopened()), (each, 0, rows - each - quarantined, quarantined));
+        assert_eq!((a.null, a.old, a.new, a.unopened()), (each, 0, rows - each - quarantined, faults));
         assert_eq!((b.null, b.old, b.new, b.unopened()), (0, 0, rows, 0));
     }
 

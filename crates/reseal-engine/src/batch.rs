@@ -179,6 +179,25 @@ impl fmt::Debug for KeyCells {
     }
 }
 
+/// The fields of a canonical row key as text; `None` if it is none.
+pub(crate) fn key_fields(key: &[u8]) -> Option<Vec<String>> {
+    let (&count, mut rest) = key.split_first()?;
+    let mut fields = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        let (&kind, after) = rest.split_first()?;
+        let (len, after) = after.split_first_chunk::<4>()?;
+        let (field, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        fields.push(match kind {
+            1 => i64::from_be_bytes(field.try_into().ok()?).to_string(),
+            2 => format!("{:?}", String::from_utf8_lossy(field)),
+            4 => uuid(field.try_into().ok()?),
+            _ => format!("\\x{}", field.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        });
+        rest = after;
+    }
+    Some(fields)
+}
+
 /// A UUID in its usual form.
 fn uuid(bytes: &[u8; 16]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -335,6 +354,10 @@ mod tests {
         let keys: Vec<_> = (0..3).map(|row| batch.row_key(row).as_bytes().to_vec()).collect();
         assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
         assert_eq!(batch.unnameable_key(), Some(0));
+        let key = RowKey::default().integer(-7).text("a\nb").bytes(&[1, 0xAB]).uuid(&[0x11; 16]);
+        let fields = key_fields(key.as_bytes()).expect("a key");
+        assert_eq!(fields, ["-7", "\"a\\nb\"", "\\x01ab", "11111111-1111-1111-1111-111111111111"]);
+        assert_eq!(key_fields(&key.as_bytes()[..9]), None);
     }
 
     #[test]

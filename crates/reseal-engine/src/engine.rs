@@ -50,7 +50,8 @@ pub struct Outcome {
 
 impl Outcome {
     /// Values that were left as they are, as the proof found them: those that open under no key of the plan, and those
-    /// under the old key whose new value the database does not take.
+    /// under the old key whose new value the database does not take. Without the empty ones, which are
+    /// [counted](Census::empty) beside them.
     pub fn quarantined(&self) -> u64 {
         self.proof.unopened() + self.proof.suppressed()
     }
@@ -220,7 +221,7 @@ impl Engine {
             let open = spans.iter().filter(|span| span.pass == pass && !span.is_done()).count() as u64;
             self.observer.event(Event::PassStarted { pass, spans: open });
             let crew = self.crew();
-            crew.count_quarantined(session.quarantine_counts().await?.total())?;
+            crew.count_quarantined(session.quarantine_counts().await?.faults())?;
             let end = crew.drain(pass).await?;
             session = self.renewed(session).await?;
             if end == PassEnd::NothingMissed {
@@ -308,6 +309,7 @@ impl Engine {
             cancel: self.cancel.clone(),
             workers: self.workers(),
             large: Arc::default(),
+            away: Arc::default(),
             quarantined: Arc::default(),
         }
     }

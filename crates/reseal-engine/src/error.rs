@@ -105,6 +105,23 @@ impl EngineError {
     pub fn is_connection(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_connection())
     }
+
+    /// Whether it may be over by itself the next time: a connection, a lock, a cancelled statement.
+    pub fn passes_by(&self) -> bool {
+        matches!(self, Self::Database(error) if error.passes_by())
+    }
+
+    /// Says where the database failed, as a phrase such as `of public.t`; what stands there already is closer.
+    #[must_use]
+    pub(crate) fn in_place(self, place: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Database(mut error) => {
+                error.place.get_or_insert_with(place);
+                Self::Database(error)
+            }
+            other => other,
+        }
+    }
 }
 
 struct Sentences<'a>(&'a [Refusal]);
@@ -125,10 +142,16 @@ impl fmt::Display for Sentences<'_> {
 /// Keeps the code and what cannot hold a value of a row: of Postgres no detail line, and its message only where it is
 /// about connections, rights, names or locks and no function wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {doing}: {message}{}", .code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default())]
+#[error(
+    "cannot {doing}{}: {message}{}",
+    .place.as_deref().map(|place| format!(" {place}")).unwrap_or_default(),
+    .code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default()
+)]
 pub struct DatabaseError {
     /// What the engine was doing, as a phrase that follows "cannot".
     pub doing: &'static str,
+    /// Where, as a phrase that follows it: the table, or the address, the database and the role.
+    pub place: Option<String>,
     /// SQLSTATE, or the name of a SQLite result code; `None` where the connection itself failed.
     pub code: Option<String>,
     /// The server's message, or our own words where that may hold values of rows.
@@ -144,22 +167,28 @@ impl DatabaseError {
         // idle transactions. 53300: too many connections.
         let connection =
             code.starts_with("08") || code.starts_with("57P0") || code == "25P03" || code == "53300";
-        Self { doing, code: Some(code), message: message.into(), connection }
+        Self { doing, place: None, code: Some(code), message: message.into(), connection }
     }
 
     /// A connection that failed or ended.
     pub fn connection(doing: &'static str, message: impl Into<String>) -> Self {
-        Self { doing, code: None, message: message.into(), connection: true }
+        Self { doing, place: None, code: None, message: message.into(), connection: true }
     }
 
     /// An answer of the server that makes no sense.
     pub fn protocol(doing: &'static str, message: impl Into<String>) -> Self {
-        Self { doing, code: None, message: message.into(), connection: false }
+        Self { doing, place: None, code: None, message: message.into(), connection: false }
     }
 
     /// Whether a new connection may help.
     pub fn is_connection(&self) -> bool {
         self.connection
+    }
+
+    /// Whether it may be over by itself: a connection that a new one replaces, a lock, a deadlock, a cancelled statement.
+    pub fn passes_by(&self) -> bool {
+        self.connection
+            || ["40001", "40P01", "55P03", "57014", "SQLITE_BUSY"].iter().any(|code| self.has_code(code))
     }
 
     /// Whether the server reported this code.
@@ -178,6 +207,18 @@ mod tests {
             [("08006", true), ("57P01", true), ("25P03", true), ("53300", true), ("25006", false)]
         {
             assert_eq!(DatabaseError::reported("write rows", code, "").is_connection(), lost, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_passes_by_is_told_from_what_has_to_be_mended() {
+        for (code, passes) in
+            [("08006", true), ("55P03", true), ("57014", true), ("23503", false), ("P0001", false)]
+        {
+            let error = EngineError::from(DatabaseError::reported("write rows", code, "why"));
+            assert_eq!(error.passes_by(), passes, "{code}");
+            let placed = error.in_place(|| "of public.t".into()).in_place(|| "of another".into());
+            assert_eq!(placed.to_string(), format!("cannot write rows of public.t: why ({code})"));
         }
     }
 

@@ -31,6 +31,8 @@ pub enum Refusal {
     WrongKey {
         /// The column.
         column: String,
+        /// The old key, by the name of its secret.
+        secret: String,
         /// Sampled values that are not NULL.
         sampled: u64,
         /// How many of them opened.
@@ -68,6 +70,26 @@ pub enum Refusal {
     RowSecurity(String),
     /// The server is a standby.
     Recovery,
+    /// Someone set the database or the role to read only, and meant it.
+    ReadOnly {
+        /// The role, as ALTER ROLE names it.
+        role: String,
+        /// The database, likewise.
+        database: String,
+    },
+    /// A foreign key that new values would break.
+    ForeignKey {
+        /// The constraint.
+        constraint: String,
+        /// The column of the plan.
+        column: String,
+        /// The table at its other end.
+        other: String,
+        /// Whether the column is the one referred to.
+        is_referenced: bool,
+        /// Whether the referring column follows an update of the one referred to.
+        cascades: bool,
+    },
     /// The server is older than Postgres 14.
     ServerTooOld(String),
     /// A published table without replica identity: its rows cannot be updated.
@@ -92,6 +114,8 @@ pub enum Refusal {
         relation: String,
         /// The missing right.
         privilege: &'static str,
+        /// The role that has not got it, as GRANT names it.
+        role: String,
     },
     /// Blocks of the table cannot be read by range on this server.
     NoBlockRange(String),
@@ -103,11 +127,18 @@ pub enum Refusal {
         what: String,
         /// Its owner.
         owner: String,
+        /// The role that is connected, as GRANT names it.
+        role: String,
     },
     /// Another version of reseal made the record of runs.
     SchemaVersion(String),
-    /// A right is missing without which runs cannot be recorded, as GRANT names it.
-    Grant(String),
+    /// A right is missing without which runs cannot be recorded.
+    Grant {
+        /// The right, as GRANT names it.
+        grant: String,
+        /// The role that has not got it, likewise.
+        role: String,
+    },
     /// Another run is active on the table.
     OtherRun {
         /// The table.
@@ -142,7 +173,7 @@ impl fmt::Display for Refusal {
             Self::SourceNotAuthenticated(format) => {
                 write!(f, "{format} does not notice a wrong key, so values could be damaged unseen")
             }
-            Self::WrongKey { column, sampled, opened } => write!(
+            Self::WrongKey { column, sampled, opened, .. } => write!(
                 f,
                 "{opened} of {sampled} sampled values of column `{column}` open under the keys of the plan"
             ),
@@ -160,16 +191,27 @@ impl fmt::Display for Refusal {
                 write!(f, "row security may hide rows of {relation} from this role")
             }
             Self::Recovery => write!(f, "the server is in recovery and cannot be written"),
+            Self::ReadOnly { .. } => {
+                write!(f, "the database or the role is set to read only: default_transaction_read_only is on")
+            }
+            Self::ForeignKey { constraint, column, other, is_referenced: false, .. } => write!(
+                f,
+                "column `{column}` refers to {other} by foreign key `{constraint}`, and a value under the new key would equal none there"
+            ),
+            Self::ForeignKey { constraint, column, other, .. } => write!(
+                f,
+                "foreign key `{constraint}` of {other} refers to column `{column}`, whose values would change under it"
+            ),
             Self::ServerTooOld(version) => write!(f, "Postgres {version} is too old; 14 or later is needed"),
             Self::ReplicaIdentity(relation) => {
                 write!(f, "{relation} is published without a replica identity, so it cannot be updated")
             }
             Self::Rule { relation, rule } => write!(f, "rule `{rule}` of {relation} rewrites updates"),
             Self::Kind { relation, found } => write!(f, "{relation} is {found}, which is not re-encrypted"),
-            Self::Privilege { relation, privilege } => write!(f, "no {privilege} right on {relation}"),
+            Self::Privilege { relation, privilege, .. } => write!(f, "no {privilege} right on {relation}"),
             Self::NoBlockRange(relation) => write!(f, "{relation} cannot be read by block range here"),
             Self::Fence(constraint) => write!(f, "the fence `{constraint}` of another run is still in place"),
-            Self::SchemaOwner { what, owner } => {
+            Self::SchemaOwner { what, owner, .. } => {
                 write!(
                     f,
                     "{what} belongs to {owner}, who could make anything run with the rights of this role"
@@ -178,7 +220,9 @@ impl fmt::Display for Refusal {
             Self::SchemaVersion(found) => {
                 write!(f, "schema reseal has version {found}, which this reseal does not know")
             }
-            Self::Grant(grant) => write!(f, "the role has no right to {grant}, so runs cannot be recorded"),
+            Self::Grant { grant, .. } => {
+                write!(f, "the role has no right to {grant}, so runs cannot be recorded")
+            }
             Self::OtherRun { relation, run } => write!(f, "run {run} is active on {relation}"),
             Self::Generated(column) => write!(f, "column `{column}` is generated and cannot be set"),
             Self::UpdateFails { relation, reason } => write!(f, "an update of {relation} fails: {reason}"),
@@ -200,7 +244,9 @@ impl Refusal {
             }
             Self::ColumnType { .. } => "use a column of type text, varchar or bytea".into(),
             Self::RowBindingWithoutKey => "use binding `column`, or add a primary key".into(),
-            Self::WrongKey { .. } => "`reseal reencrypt plan` shows which formats and keys the sampled values are under".into(),
+            Self::WrongKey { secret, .. } => format!(
+                "if the current version is not the key that the values are under (`reseal history {secret}`), store that one with `reseal put {secret} --vault-only`; if it is, look at `from`"
+            ),
             Self::Encoding { .. } => {
                 "name it: `encoding = \"base64url\"`, or `\"base64url-unpadded\"` where values do not end in `=`".into()
             }
@@ -214,20 +260,30 @@ impl Refusal {
             Self::ReplicaIdentity(relation) => {
                 format!("ALTER TABLE {relation} REPLICA IDENTITY FULL, or add a primary key")
             }
-            Self::Privilege { relation, privilege } => format!("GRANT {privilege} ON {relation} TO the role"),
+            Self::ReadOnly { role, database } => format!(
+                "if this run may write all the same: ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off"
+            ),
+            Self::ForeignKey { column, other, is_referenced: false, cascades, .. } => {
+                let first = if *cascades { "" } else { ", and make the foreign key ON UPDATE CASCADE first" };
+                format!("leave `{column}` out of the plan and re-encrypt {other}, which it follows{first}")
+            }
+            Self::ForeignKey { other, .. } => {
+                format!("make the foreign key ON UPDATE CASCADE, so that {other} follows, or drop it")
+            }
+            Self::Privilege { relation, privilege, role } => {
+                format!("GRANT {privilege} ON {relation} TO {role}")
+            }
             Self::Fence(_) => "retire or undo the other run first".into(),
             Self::UpdateFails { .. } => {
                 "if a trigger, CHECK or index calls a function of the application, drop it for the run".into()
             }
-            Self::SchemaOwner { what, owner } => {
+            Self::SchemaOwner { what, owner, role } => {
                 let kind = if what.contains('.') { "TABLE" } else { "SCHEMA" };
                 let name = what.strip_prefix("schema ").unwrap_or(what);
-                format!(
-                    "connect as {owner}, GRANT {owner} TO the role, or ALTER {kind} {name} OWNER TO the role"
-                )
+                format!("connect as {owner}, GRANT {owner} TO {role}, or ALTER {kind} {name} OWNER TO {role}")
             }
             Self::SchemaVersion(_) => "use the version of reseal that made it".into(),
-            Self::Grant(grant) => format!("GRANT {grant} TO the role"),
+            Self::Grant { grant, role } => format!("GRANT {grant} TO {role}"),
             Self::OtherRun { run, .. } => {
                 format!(
                     "end it with the vault that began it; if that vault is lost, begin a new run with --supersede {run}"
@@ -269,6 +325,15 @@ pub enum Warning {
         /// Whether it is unique.
         unique: bool,
     },
+    /// A foreign key carries every new value to another table.
+    Cascade {
+        /// The constraint.
+        constraint: String,
+        /// The column of the plan.
+        column: String,
+        /// The table that follows.
+        other: String,
+    },
     /// The table is published: every rewritten row goes to the subscribers.
     Published(String),
     /// A generated column or a domain is computed again with every rewritten row.
@@ -279,8 +344,6 @@ pub enum Warning {
     PreparedTransaction(String),
     /// No usable row key: values cannot be bound to their row.
     NoKey(String),
-    /// The target does not name its key: the proof is a read of every value.
-    FullRead(String),
     /// Some sampled values do not open under any key of the plan.
     Unopened {
         /// The column.
@@ -308,6 +371,10 @@ impl fmt::Display for Warning {
                 let kind = if *unique { "unique index" } else { "index" };
                 write!(f, "{kind} `{index}` covers column `{column}` and is rewritten too")
             }
+            Self::Cascade { constraint, column, other } => write!(
+                f,
+                "foreign key `{constraint}` of {other} follows column `{column}` (ON UPDATE CASCADE): its rows are rewritten too, and counted nowhere"
+            ),
             Self::Published(relation) => {
                 write!(f, "{relation} is published: subscribers receive every new value")
             }
@@ -317,9 +384,6 @@ impl fmt::Display for Warning {
                 write!(f, "prepared transaction `{name}` holds back the proof")
             }
             Self::NoKey(relation) => write!(f, "{relation} has no primary or unique NOT NULL key"),
-            Self::FullRead(column) => {
-                write!(f, "the new format of `{column}` does not name its key: the proof reads every value")
-            }
             Self::Unopened { column, count } => {
                 write!(f, "{count} sampled values of column `{column}` open under no key of the plan")
             }

@@ -38,6 +38,7 @@ pub use options::{CancelToken, RunOptions, Switch};
 pub use plan::{
     Codecs, ColumnPlan, Direction, Job, KeyColumn, KeyType, RunPlan, Side, TableName, TableShape,
 };
+pub use store::QuarantineRecord;
 pub use survey::{Survey, TableFacts};
 pub use transform::{Census, ColumnCensus, ValueAt};
 pub use verified::{ByReason, Lease, Reason, VerifiedBatch};

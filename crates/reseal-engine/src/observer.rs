@@ -1,5 +1,7 @@
 //! Who watches a run: progress for people, and the moments at which a test acts.
 
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::batch::Batch;
@@ -47,8 +49,15 @@ pub enum Event {
     },
     /// The engine waits, and for whom.
     Waiting(String),
-    /// The connection was lost and is made again.
-    Reconnecting(String),
+    /// The connection was lost, and is tried again: told once, until one stands.
+    Reconnecting {
+        /// What was said.
+        why: String,
+        /// How long it is tried while nothing gets written.
+        patience: Duration,
+    },
+    /// A connection stands again.
+    Reconnected,
     /// The proof reads the table.
     Proving,
     /// A part of the proof or of a verification was read.

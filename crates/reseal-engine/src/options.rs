@@ -23,7 +23,7 @@ pub struct RunOptions {
     pub proof_wait: Duration,
     /// How long a lost connection is tried again while nothing gets written.
     pub reconnect_wait: Duration,
-    /// Values that a run may leave as they are before it stops. They are counted one by one in the target database, and
+    /// Values that a run may leave as they are before it stops, without the empty ones. They are counted one by one in the target database, and
     /// the batches in flight may bring a few more.
     pub quarantine_max: u64,
     /// How long batches are tried again while locks or slow triggers let none through.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::batch::{Batch, Position};
+use crate::batch::{Batch, Position, key_fields};
 use crate::error::EngineError;
 use crate::ledger::{RunState, ScanRange, SealedSpan, SpanRecord};
 use crate::observer::Observer;
@@ -48,7 +48,8 @@ pub struct ReadLimits {
 pub enum Filter {
     /// Every row.
     All,
-    /// Rows that may hold a value not under the new key. Without a format that names its key: every row.
+    /// Rows that may hold a value not under the new key. Without a format that names its key: every row, but for those
+    /// of which the store knows who wrote them.
     NotNew,
 }
 
@@ -155,6 +156,14 @@ impl QuarantineRecord {
             reason: value.reason,
             value_mac: value.value_mac,
         }
+    }
+
+    /// The row for a person who asked for it: `id = 7`, with texts in quotes; a place where the table has no key, and
+    /// nothing where rows do not keep theirs.
+    pub fn row_words<'n>(&self, key: impl Iterator<Item = &'n str>) -> String {
+        let fields = key_fields(&self.row_key).unwrap_or_default();
+        let names = key.chain(std::iter::once("rowid"));
+        names.zip(fields).map(|(name, field)| format!("{name} = {field}")).collect::<Vec<_>>().join(", ")
     }
 
     /// The records of what a batch leaves as it is.

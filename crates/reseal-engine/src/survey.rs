@@ -50,14 +50,15 @@ impl Survey {
         judge_formats(job, &mut facts);
         judge_widths(job, &mut facts);
         let census = census_on_pool(job.clone(), sample, Look::OldFirst).await?;
-        for (name, column) in job.column_names().zip(&census.columns) {
+        for (plan, column) in job.plan.columns.iter().zip(&census.columns) {
+            let name = &plan.name;
             let opened = column.old + column.new;
-            // An empty value says nothing about the key.
-            let sampled = opened + column.unopened() - column.left.of(Reason::Empty);
+            let sampled = opened + column.unopened();
             if column.left.of(Reason::EncodingNotNamed) > 0 {
                 facts.refusals.push(Refusal::Encoding { column: name.into() });
             } else if sampled > 0 && opened * 2 < sampled {
-                facts.refusals.push(Refusal::WrongKey { column: name.into(), sampled, opened });
+                let secret = plan.from.key.secret.clone();
+                facts.refusals.push(Refusal::WrongKey { column: name.into(), secret, sampled, opened });
             } else if column.unopened() > 0 {
                 facts.warnings.push(Warning::Unopened { column: name.into(), count: column.unopened() });
             }
@@ -90,16 +91,13 @@ impl TableFacts {
 
 /// Both sides must notice a wrong key: only then is the order in which keys are tried free.
 fn judge_formats(job: &Job, facts: &mut TableFacts) {
-    for (name, codecs) in job.column_names().zip(&job.codecs) {
+    for codecs in &job.codecs {
         let (from, to) = (codecs.from.format(), codecs.to.format());
         if !to.authenticated() {
             facts.refusals.push(Refusal::TargetNotAuthenticated(to.name().into()));
         }
         if !from.authenticated() {
             facts.refusals.push(Refusal::SourceNotAuthenticated(from.name().into()));
-        }
-        if !codecs.names_new_key() {
-            facts.warnings.push(Warning::FullRead(name.into()));
         }
     }
 }

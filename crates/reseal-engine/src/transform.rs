@@ -88,9 +88,14 @@ pub struct ColumnCensus {
 }
 
 impl ColumnCensus {
-    /// Values that open under neither key.
+    /// Values that open under neither key. Empty ones are nobody's ciphertext and do not count.
     pub fn unopened(&self) -> u64 {
-        self.left.total() - self.suppressed()
+        self.left.faults() - self.suppressed()
+    }
+
+    /// Empty values, which stay as they are.
+    pub fn empty(&self) -> u64 {
+        self.left.of(Reason::Empty)
     }
 
     /// Values that stay under the old key, because the database does not take new ones in their place.
@@ -123,6 +128,11 @@ impl Census {
     /// Values that stay under the old key, because the database does not take new ones in their place.
     pub fn suppressed(&self) -> u64 {
         self.columns.iter().map(ColumnCensus::suppressed).sum()
+    }
+
+    /// Empty values, which stay as they are.
+    pub fn empty(&self) -> u64 {
+        self.columns.iter().map(ColumnCensus::empty).sum()
     }
 
     /// Adds another census of the same columns.

@@ -59,6 +59,23 @@ impl Reason {
         }
     }
 
+    /// What it means, as a sentence without its end.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Empty => "no format makes that, so it is nobody's ciphertext",
+            Self::NotCiphertext => "plaintext, or a message of another format",
+            Self::Unsupported => "a message with an option that is not supported",
+            Self::UnknownKey => "under a key that is not one of the plan's",
+            Self::Unopened => "under another key, or damaged",
+            Self::Corrupt => "names a key of the plan, but is damaged or was moved here",
+            Self::TooLarge => "asks for more memory or work than is allowed",
+            Self::EncodingNotNamed => "opens as base64url, which the plan does not say",
+            Self::WriteSuppressed => {
+                "opens under the old key and stays under it: a trigger does not let it change"
+            }
+        }
+    }
+
     /// The reason of a code.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
@@ -89,6 +106,11 @@ impl ByReason {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// Those that should have been rewritten: all but the empty ones, which no format makes.
+    pub fn faults(&self) -> u64 {
+        self.total() - self.of(Reason::Empty)
     }
 
     /// Both together.
@@ -157,6 +179,12 @@ impl VerifiedBatch {
     /// The values that are left as they are.
     pub fn quarantine(&self) -> &[Quarantined] {
         &self.quarantine
+    }
+
+    /// Whether every row that is written has nothing left that is not under the new key.
+    pub(crate) fn leaves_whole_rows(&self) -> bool {
+        let is_changed = |row: u32| self.changes.binary_search_by_key(&row, |change| change.row).is_ok();
+        !self.quarantine.iter().any(|value| is_changed(value.row))
     }
 
     /// The account of the span after this batch: every change is written but those in `missed`.

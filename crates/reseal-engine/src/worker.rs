@@ -1,7 +1,7 @@
 //! Workers: each leases spans and carries their rows through read, transform and write, one batch at a time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -32,6 +32,9 @@ const TRIES: u32 = 3;
 /// How long nothing gets written before that is told, and how long before it is told again.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// Pause before a lost connection is tried again; doubles with each further one, this many times at most.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+const RECONNECT_DOUBLINGS: u32 = 3;
 
 /// What the workers of a pass share.
 pub(crate) struct Crew {
@@ -43,8 +46,10 @@ pub(crate) struct Crew {
     pub(crate) workers: usize,
     /// Held by the one batch that exceeds its share of the memory: a single row may be that large.
     pub(crate) large: Arc<Mutex<()>>,
-    /// Values in the quarantine of the run.
+    /// Values in the quarantine of the run, without the empty ones.
     pub(crate) quarantined: Arc<AtomicU64>,
+    /// Whether it was told that the connection is lost, and not yet that it is back.
+    pub(crate) away: Arc<AtomicBool>,
 }
 
 impl Clone for Crew {
@@ -58,6 +63,7 @@ impl Clone for Crew {
             workers: self.workers,
             large: self.large.clone(),
             quarantined: self.quarantined.clone(),
+            away: self.away.clone(),
         }
     }
 }
@@ -76,6 +82,7 @@ impl Crew {
     pub(crate) async fn drain(&self, pass: u32) -> Result<PassEnd, EngineError> {
         let (more, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let commits = Arc::new(AtomicU64::new(0));
+        let (leased, idle) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let mut workers = JoinSet::new();
         for _ in 0..self.workers {
             let worker = Worker {
@@ -86,6 +93,8 @@ impl Crew {
                 more: more.clone(),
                 stop: stop.clone(),
                 commits: commits.clone(),
+                leased: leased.clone(),
+                idle: Arc::clone(&idle),
                 stall: None,
             };
             workers.spawn(worker.work());
@@ -139,6 +148,10 @@ struct Worker {
     stop: Arc<AtomicBool>,
     /// Batches that any worker committed.
     commits: Arc<AtomicU64>,
+    /// Leases that any worker holds.
+    leased: Arc<AtomicUsize>,
+    /// Set while none does and all that is left is leased.
+    idle: Arc<StdMutex<Option<Stall>>>,
     /// Set while batches do not get through.
     stall: Option<Stall>,
 }
@@ -150,12 +163,14 @@ struct Stall {
     /// Commits of the crew by then: one more, and something gets written after all.
     commits: u64,
     told: Option<Instant>,
+    /// How often a lost connection was tried again.
+    tries: u32,
 }
 
 impl Stall {
     /// The stall goes on, or a new one begins.
     fn going_on(stall: &mut Option<Self>, commits: u64) -> &mut Self {
-        let begun = || Self { since: Instant::now(), commits, told: None };
+        let begun = || Self { since: Instant::now(), commits, told: None, tries: 0 };
         let stall = stall.get_or_insert_with(begun);
         if stall.commits != commits {
             *stall = begun();
@@ -179,22 +194,47 @@ impl Worker {
         let mut lost: Option<Stall> = None;
         loop {
             let result = match self.crew.store.session(self.crew.job.clone()).await {
-                Ok(session) => self.work_with(session, &mut held).await,
+                Ok(session) => {
+                    if self.crew.away.swap(false, Ordering::Relaxed) {
+                        self.crew.observer.event(Event::Reconnected);
+                    }
+                    self.work_with(session, &mut held).await
+                }
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if error.is_connection() => {
-                    // A login is no success: a batch may be what ends the connection, each time.
-                    let lost = Stall::going_on(&mut lost, self.commits.load(Ordering::Relaxed));
-                    if lost.since.elapsed() > self.crew.options.reconnect_wait || self.stops() {
-                        return Err(error);
-                    }
-                    self.crew.observer.event(Event::Reconnecting(error.to_string()));
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
+                Err(error) if error.is_connection() => self.pause_before_next(&mut lost, error).await?,
                 other => return other,
             }
         }
+    }
+
+    /// Waits before another connection, longer each time, and says once for all workers that this one is gone.
+    ///
+    /// # Errors
+    ///
+    /// `error`, once it is time to give up.
+    async fn pause_before_next(
+        &self,
+        lost: &mut Option<Stall>,
+        error: EngineError,
+    ) -> Result<(), EngineError> {
+        // A login is no success: a batch may be what ends the connection, each time.
+        let lost = Stall::going_on(lost, self.commits.load(Ordering::Relaxed));
+        let patience = self.crew.options.reconnect_wait;
+        if lost.since.elapsed() > patience || self.stops() {
+            return Err(error);
+        }
+        if lost.tries == 0 && !self.crew.away.swap(true, Ordering::Relaxed) {
+            self.crew.observer.event(Event::Reconnecting { why: error.to_string(), patience });
+        }
+        let pause = RECONNECT_PAUSE * 2_u32.pow(lost.tries.min(RECONNECT_DOUBLINGS));
+        lost.tries += 1;
+        tokio::select! {
+            () = self.crew.cancel.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        Ok(())
     }
 
     /// Works on spans until none is left. `held` survives a lost connection, so that its lease is given back.
@@ -203,7 +243,10 @@ impl Worker {
         mut session: Box<dyn Session>,
         held: &mut Option<Lease>,
     ) -> Result<(), EngineError> {
-        give_back(session.as_mut(), held).await?;
+        if held.is_some() {
+            give_back(session.as_mut(), held).await?;
+            self.leased.fetch_sub(1, Ordering::Relaxed);
+        }
         loop {
             if self.stops() {
                 return Ok(());
@@ -211,16 +254,33 @@ impl Worker {
             match session.claim(self.pass).await? {
                 Claim::Leased(lease) => {
                     *held = Some(lease);
+                    self.leased.fetch_add(1, Ordering::Relaxed);
                     self.work_span(session.as_mut(), held).await?;
                     give_back(session.as_mut(), held).await?;
+                    self.leased.fetch_sub(1, Ordering::Relaxed);
                 }
-                Claim::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
+                Claim::Busy => {
+                    self.tell_of_strangers();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 Claim::Stale => {
                     self.more.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
                 Claim::Done => return Ok(()),
             }
+        }
+    }
+
+    /// Says whom it waits for where all that is left is leased, and by nobody of this crew.
+    fn tell_of_strangers(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.leased.load(Ordering::Relaxed) > 0 {
+            *idle = None;
+        } else if Stall::going_on(&mut idle, self.commits.load(Ordering::Relaxed)).tells() {
+            self.crew.observer.event(Event::Waiting(
+                "for the ranges of another process; if that one does not answer any more, up to 30 s".into(),
+            ));
         }
     }
 
@@ -239,7 +299,10 @@ impl Worker {
                 WriteOutcome::Committed(committed) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
                     let vanished = self.vanished(&batch, &committed);
-                    let mut quarantined = committed.quarantined;
+                    // Those that are new are not told apart by reason; that there are no more than these is certain.
+                    let faults =
+                        batch.quarantine().iter().filter(|value| value.reason != Reason::Empty).count();
+                    let mut quarantined = committed.quarantined.min(faults as u64);
                     self.account(lease, &batch, *committed).await;
                     if !vanished.is_empty() {
                         quarantined += session.quarantine(vanished).await?;
@@ -294,7 +357,9 @@ impl Worker {
     ) -> Result<WriteOutcome, EngineError> {
         for attempt in 0..TRIES {
             let begun = Instant::now();
-            let outcome = session.write(lease, batch, &*self.crew.observer).await?;
+            let outcome = session.write(lease, batch, &*self.crew.observer).await;
+            let outcome =
+                outcome.map_err(|error| error.in_place(|| format!("of {}", lease.span.relation)))?;
             if !matches!(outcome, WriteOutcome::Busy) {
                 self.adapt(batch.batch().len(), begun.elapsed());
                 return Ok(outcome);

@@ -16,6 +16,9 @@ use crate::process::ProcessError;
 use crate::rotation::{Rotation, State, StepError};
 use crate::services::ServiceError;
 
+/// What columns lack whose last run was a rollback.
+pub(crate) const UNDONE: &str = "run that is not taken back";
+
 /// What kind of failure this is: what an exit code is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -261,6 +264,8 @@ pub enum RotateError {
         next: &'static str,
         /// Whether a person is needed.
         is_parked: bool,
+        /// Whether the old value was to end at once.
+        in_emergency: bool,
     },
     /// A rehearsal found what would stand in the way; nothing was changed.
     #[error("`{secret}`: {step}: {why}")]
@@ -298,6 +303,14 @@ pub enum RotateError {
         /// The secret.
         secret: String,
     },
+    /// Something else became current while a sync was not over.
+    #[error("version {version}, which the sync of `{name}` brings out, is not the current one any more")]
+    SyncOvertaken {
+        /// The secret, by its name in the plan.
+        name: String,
+        /// The version.
+        version: u64,
+    },
     /// Another process drives rotations of this vault.
     #[error("another process rotates secrets of this vault")]
     Driven,
@@ -332,7 +345,7 @@ impl RotateError {
             (None, state) => (state.name().to_owned(), "rotate resume"),
         };
         let is_parked = rotation.attention.is_some();
-        Self::Open { secret: rotation.name.clone(), state, next, is_parked }
+        Self::Open { secret: rotation.name.clone(), state, next, is_parked, in_emergency: false }
     }
 
     /// What kind of failure this is; `None` where the vault's or the engine's own error says it.
@@ -354,6 +367,7 @@ impl RotateError {
             | Self::Keys(_) => ErrorKind::Refused,
             Self::Unfinished { .. }
             | Self::Overtaken { .. }
+            | Self::SyncOvertaken { .. }
             | Self::OtherRun { .. }
             | Self::KnownRun { .. } => ErrorKind::Conflict,
             Self::UnknownSecret { .. } | Self::NoCurrentValue { .. } | Self::NoRotation { .. } => {
@@ -414,12 +428,21 @@ impl RotateError {
             }
             Self::NoValue { how: Some(how), .. } => how.clone(),
             Self::NoValue { .. } => "give it by prompt, `--value -`, --value-file or --value-fd".into(),
+            Self::Open { secret, next: next @ "rotate retire", in_emergency: true, .. } => format!(
+                "fastest: `reseal {next} {secret} -y` ends the old value; where the new one leaked too, `reseal rotate {secret} --emergency` after it"
+            ),
+            Self::Open { secret, in_emergency: true, .. } => format!(
+                "fastest: `reseal rotate rollback {secret} -y`, then `reseal rotate {secret} --emergency`"
+            ),
             Self::Open { secret, next: next @ "rotate retire", .. } => {
                 format!("end the old value first: `reseal {next} {secret}`")
             }
             Self::Open { secret, next, .. } => {
                 format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
             }
+            Self::SyncOvertaken { name, .. } => format!(
+                "take it back with `reseal rotate rollback {name}`; then `reseal sync {name}` brings out what is current"
+            ),
             Self::OldValues { .. } => {
                 "whoever wrote them has to be brought over; then `reseal reencrypt resume COLUMNS` puts them under the new key"
                     .into()
@@ -427,6 +450,9 @@ impl RotateError {
             Self::Rotated { secret, .. } => format!(
                 "`reseal rotate resume {secret}` goes on with it, `reseal rotate rollback {secret}` takes it back"
             ),
+            Self::NoRun { columns, what } if *what == UNDONE => {
+                format!("it is taken back already: `reseal reencrypt status {columns}`")
+            }
             Self::NoRun { columns, .. } => format!("start one with `reseal reencrypt run {columns}`"),
             Self::Unfinished { columns, .. } => format!("finish it first with `reseal reencrypt resume {columns}`"),
             Self::OtherRun { known_as: Some(columns), .. } | Self::KnownRun { columns, .. } => {

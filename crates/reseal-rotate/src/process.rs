@@ -185,6 +185,9 @@ pub struct Runner(Arc<Surroundings>);
 struct Surroundings {
     directory: PathBuf,
     environment: BTreeMap<OsString, OsString>,
+    /// What programs are not told.
+    withheld: Known,
+    /// What is not shown of what they say: that, and more.
     known: Known,
 }
 
@@ -206,13 +209,26 @@ impl Runner {
         known: Known,
     ) -> Self {
         let environment = environment.into_iter().filter(|(name, _)| is_passed_on(name)).collect();
-        Self(Arc::new(Surroundings { directory: directory.to_owned(), environment, known }))
+        let withheld = known.clone();
+        Self(Arc::new(Surroundings { directory: directory.to_owned(), environment, withheld, known }))
+    }
+
+    /// The same, where these values are taken out of what programs say too. They are no reason to keep a word from one: what
+    /// is a password somewhere may be a name elsewhere.
+    #[must_use]
+    pub fn hiding<'a>(&self, values: impl IntoIterator<Item = &'a SecretBytes>) -> Self {
+        let mut inner = Surroundings::clone(&self.0);
+        values.into_iter().for_each(|value| inner.known.add(value));
+        Self(Arc::new(inner))
     }
 
     /// The same, for more known values: those that a rotation has just made.
     pub fn knowing<'a>(&self, values: impl IntoIterator<Item = &'a SecretBytes>) -> Self {
         let mut inner = Surroundings::clone(&self.0);
-        values.into_iter().for_each(|value| inner.known.add(value));
+        for value in values {
+            inner.withheld.add(value);
+            inner.known.add(value);
+        }
         Self(Arc::new(inner))
     }
 
@@ -245,7 +261,7 @@ impl Runner {
         match ended {
             Ok(Ok(status)) => {
                 group.release();
-                let known = &self.0.known;
+                let known = self.known();
                 Ok(Finished { status, stdout: stdout.finish(known), stderr: stderr.finish(known) })
             }
             Ok(Err(Broken::Pipe(source))) => Err(ProcessError::Pipe { program, source }),
@@ -253,7 +269,7 @@ impl Runner {
             Err(_) => {
                 group.end(&mut child).await;
                 let wrote = if stderr.bytes.is_empty() { stdout } else { stderr };
-                let last = self.0.known.last_lines(wrote.finish(&self.0.known).expose(), 10);
+                let last = self.known().last_lines(wrote.finish(self.known()).expose(), 10);
                 Err(ProcessError::TimedOut { program, limit: call.limit, last })
             }
         }
@@ -268,7 +284,7 @@ impl Runner {
         let program = call.program();
         let failed = |source| ProcessError::Start { program: program.clone(), source };
         let child = self.command(call)?.stdin(Stdio::null()).spawn().map_err(failed)?;
-        Stream::of(program.clone(), child, self.0.known.clone()).map_err(failed)
+        Stream::of(program.clone(), child, self.known().clone()).map_err(failed)
     }
 
     fn start(&self, call: &Call) -> Result<Child, ProcessError> {
@@ -281,13 +297,13 @@ impl Runner {
 
     fn command(&self, call: &Call) -> Result<std::process::Command, ProcessError> {
         let (first, arguments) = call.argv.split_first().ok_or(ProcessError::Empty)?;
-        if call.argv.iter().any(|argument| self.0.known.occurs_in(argument.as_encoded_bytes())) {
+        if call.argv.iter().any(|argument| self.0.withheld.occurs_in(argument.as_encoded_bytes())) {
             // The program's own name may be where it stands.
             let program = self.0.known.scrub(first.as_encoded_bytes());
             return Err(ProcessError::SecretInArguments { program });
         }
         let environment = self.0.environment.iter();
-        let harmless = environment.filter(|(_, value)| !self.0.known.occurs_in(value.as_encoded_bytes()));
+        let harmless = environment.filter(|(_, value)| !self.0.withheld.occurs_in(value.as_encoded_bytes()));
         let mut command = std::process::Command::new(first);
         command
             .args(arguments)

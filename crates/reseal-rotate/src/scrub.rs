@@ -1,6 +1,8 @@
 //! Takes known values out of text before a person sees it, in every spelling that logs are known to use.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -21,8 +23,8 @@ const TAIL: usize = 64 << 10;
 /// Values of fewer than four bytes are not looked for.
 #[derive(Clone, Default)]
 pub struct Known {
-    /// The longest first, so that a value wins over another one inside it.
-    spellings: Vec<SecretBytes>,
+    /// By their first byte; the longest first, so that a value wins over another one inside it.
+    spellings: BTreeMap<u8, Vec<SecretBytes>>,
 }
 
 impl Known {
@@ -39,11 +41,13 @@ impl Known {
             return;
         }
         for spelling in spellings(value) {
-            if !self.spellings.contains(&spelling) {
-                self.spellings.push(spelling);
+            // EXPOSE: a byte to find it by.
+            let alike = self.spellings.entry(spelling.expose()[0]).or_default();
+            if !alike.contains(&spelling) {
+                let at = alike.partition_point(|longer| longer.len() >= spelling.len());
+                alike.insert(at, spelling);
             }
         }
-        self.spellings.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
     }
 
     /// Whether one of the values stands in these bytes, in any spelling.
@@ -51,24 +55,24 @@ impl Known {
         (0..bytes.len()).any(|at| self.at(&bytes[at..]).is_some())
     }
 
-    /// The text with [`MASK`] in place of every value; bytes that are not UTF-8 become U+FFFD, control characters
-    /// other than newline and tab become spaces.
+    /// The text with [`MASK`] in place of every value, and of every password in a URL, known or not; bytes that are not
+    /// UTF-8 become U+FFFD, control characters other than newline and tab become spaces.
     pub fn scrub(&self, bytes: &[u8]) -> String {
         let mut clean = Zeroizing::new(Vec::new());
-        let mut rest = bytes;
-        while let Some(first) = rest.first() {
+        let mut password = 0..0;
+        let mut at = 0;
+        while at < bytes.len() {
             reserve_wiping(&mut clean, MASK.len());
-            let length = match self.at(rest) {
-                Some(length) => {
-                    clean.extend_from_slice(MASK.as_bytes());
-                    length
-                }
-                None => {
-                    clean.push(*first);
-                    1
-                }
-            };
-            rest = &rest[length..];
+            let rest = &bytes[at..];
+            if rest.starts_with(b"://") {
+                password = password_of_url(rest).map_or(0..0, |found| at + found.start..at + found.end);
+            }
+            let masked = if password.contains(&at) { Some(password.end - at) } else { self.at(rest) };
+            match masked {
+                Some(_) => clean.extend_from_slice(MASK.as_bytes()),
+                None => clean.push(bytes[at]),
+            }
+            at += masked.unwrap_or(1);
         }
         let text = String::from_utf8_lossy(&clean);
         text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
@@ -91,7 +95,7 @@ impl Known {
 
     /// The whole lines at the end of a text whose beginning was cut off: half a value is not recognised.
     pub(crate) fn after_cut<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let longest = self.spellings.first().map_or(0, SecretBytes::len);
+        let longest = self.spellings.values().flatten().map(SecretBytes::len).max().unwrap_or(0);
         let torn = longest.min(bytes.len());
         let newline = bytes[torn..].iter().position(|byte| *byte == b'\n');
         &bytes[newline.map_or(bytes.len(), |at| torn + at + 1)..]
@@ -99,9 +103,23 @@ impl Known {
 
     /// The length of the value that these bytes begin with.
     fn at(&self, bytes: &[u8]) -> Option<usize> {
-        let found = self.spellings.iter().find(|spelling| bytes.starts_with(spelling.expose()));
+        let alike = self.spellings.get(bytes.first()?)?;
+        let found = alike.iter().find(|spelling| bytes.starts_with(spelling.expose()));
         found.map(SecretBytes::len)
     }
+}
+
+/// Where the password stands in a URL, of which this is the text from `://` on.
+fn password_of_url(text: &[u8]) -> Option<Range<usize>> {
+    let until = |end: &[u8]| text.iter().skip(3).position(|byte| end.contains(byte)).map(|at| 3 + at);
+    let whole = until(b" \t\r\n\"'`<>").unwrap_or(text.len());
+    let authority = until(b"/?#").map_or(whole, |end| end.min(whole));
+    let colon = 3 + text[3..authority].iter().position(|byte| *byte == b':')?;
+    let host = |end: usize| text[colon..end].iter().rposition(|byte| *byte == b'@').map(|at| colon + at);
+    // Some write a password that would have to be encoded; what is no port either is one.
+    let is_port = text[colon + 1..authority].iter().all(u8::is_ascii_digit);
+    let host = host(authority).or_else(|| host(whole).filter(|_| !is_port))?;
+    Some(colon + 1..host).filter(|password| !password.is_empty())
 }
 
 impl fmt::Debug for Known {
@@ -160,6 +178,19 @@ mod tests {
         check("hunter2", "68756e74657232 aHVudGVyMg==", "[secret] [secret]==");
         check("hunter2", "hunter3", "hunter3");
         check("abc", "abc is in any text", "abc is in any text");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked_whoever_knows_them() {
+        for (text, expect) in [
+            ("db=postgres://app:p@ss@db:5432/x?a=b@c", "db=postgres://app:[secret]@db:5432/x?a=b@c"),
+            ("\"redis://:a/b@r:1\", amqp://u:p@q", "\"redis://:[secret]@r:1\", amqp://u:[secret]@q"),
+            ("http://web:8080/a@b http://x@y ://", "http://web:8080/a@b http://x@y ://"),
+            ("https://[::1]:80/ https://u:@h", "https://[::1]:80/ https://u:@h"),
+        ] {
+            assert_eq!(Known::default().scrub(text.as_bytes()), expect);
+        }
+        check("user", "x://user:pw@h x://pw@user:pw@h", "x://[secret]:[secret]@h x://pw@[secret]:[secret]@h");
     }
 
     #[test]

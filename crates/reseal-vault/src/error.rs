@@ -170,6 +170,9 @@ pub enum VaultError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no room for a change, and every use of a secret makes one, in the audit log.
+    #[error("the disk under {} is full; nothing was changed", .0.display())]
+    DiskFull(PathBuf),
     /// SQLite failed.
     #[error("the database under the vault failed")]
     Sqlite(#[source] rusqlite::Error),
@@ -189,10 +192,22 @@ impl VaultError {
             Self::NotAVault { .. } | Self::Tampered(_) | Self::RolledBack { .. } => ErrorKind::Integrity,
             Self::VersionConflict { .. } | Self::Exists { .. } => ErrorKind::Conflict,
             Self::Refused(_) | Self::Name(_) | Self::UnsafeFile { .. } => ErrorKind::Refused,
-            Self::Kdf(KdfError::OutOfMemory { .. }) | Self::Random(_) | Self::Io { .. } | Self::Sqlite(_) => {
-                ErrorKind::Other
-            }
+            Self::Kdf(KdfError::OutOfMemory { .. })
+            | Self::Random(_)
+            | Self::Io { .. }
+            | Self::DiskFull(_)
+            | Self::Sqlite(_) => ErrorKind::Other,
             Self::Kdf(_) => ErrorKind::Integrity,
+        }
+    }
+
+    /// Names the file whose disk is full.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                Self::DiskFull(path.to_owned())
+            }
+            other => other,
         }
     }
 
@@ -236,4 +251,20 @@ fn is_shape_error(error: &rusqlite::Error) -> bool {
         error,
         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_is_named() {
+        let full =
+            rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        let error = VaultError::from(full).at(Path::new("/srv/a.vault"));
+        assert_eq!(error.to_string(), "the disk under /srv/a.vault is full; nothing was changed");
+        let other =
+            rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), None);
+        assert!(matches!(VaultError::from(other).at(Path::new("/srv/a.vault")), VaultError::Sqlite(_)));
+    }
 }

@@ -139,6 +139,9 @@ fn not_a_vault(connection: &Connection, reason: &'static str) -> VaultError {
 fn compare(connection: &Connection) -> Result<(), VaultError> {
     let refuse = |reason| Err(not_a_vault(connection, reason));
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if connection.path().is_some_and(|path| std::fs::metadata(path).is_ok_and(|file| file.len() == 0)) {
+        return refuse("it is empty");
+    }
     if number("application_id")? != APPLICATION_ID {
         return refuse("another program made it");
     }

@@ -377,6 +377,14 @@ impl Vault {
         &mut self,
         work: impl FnOnce(&mut Change<'_>) -> Result<(T, Event), VaultError>,
     ) -> Result<T, VaultError> {
+        let changed = self.try_change(work);
+        changed.map_err(|error| error.at(self.path()))
+    }
+
+    fn try_change<T>(
+        &mut self,
+        work: impl FnOnce(&mut Change<'_>) -> Result<(T, Event), VaultError>,
+    ) -> Result<T, VaultError> {
         let stamp = stamp(&self.options, &self.slot);
         let random = &*self.options.random;
         let mut change = Change::begin(&mut self.connection, &self.keys, random, self.seen.as_ref(), stamp)?;

@@ -33,8 +33,16 @@ impl From<VaultError> for Failure {
 
 fn vault_hint(error: &VaultError) -> Option<&'static str> {
     let hint = match error {
-        VaultError::NoVault(_) => "make one with `reseal init`, or name it with --vault",
+        VaultError::NoVault(_) => {
+            "name it with --vault; where one was lost, `reseal backup restore FILE`; the first one comes from `reseal init`"
+        }
+        VaultError::NotAVault { .. } => {
+            "name the vault with --vault; where this was one, keep the file as it is, and `reseal backup restore FILE`"
+        }
         VaultError::NoDirectory(_) => "make it, or mount what belongs there; then repeat the command",
+        VaultError::DiskFull(_) => {
+            "free a few MiB on that disk, then repeat the command; a copy of the vault elsewhere would be a fork of it"
+        }
         VaultError::Deleted(_) => "`reseal undelete NAME` brings it back",
         VaultError::NotFound { what: Thing::Secret, .. } => "`reseal list` shows what there is",
         VaultError::NotFound { what: Thing::Snapshot, .. } => "`reseal snapshot list` shows what there is",
@@ -172,8 +180,6 @@ impl From<EngineError> for Failure {
                 let causes = refusals.iter().map(ToString::to_string);
                 Self::new(exit, "refused; nothing was written").because(causes)
             }
-            EngineError::Database(_) if exit == Exit::Failed => Self::from_error(exit, &error)
-                .hint("the state is kept: the same command goes on where this one stopped"),
             _ => Self::from_error(exit, &error),
         }
     }

@@ -60,9 +60,19 @@ impl Managed {
         }
         let columns = self.columns.join("`, `");
         refusal.because([format!("values of the columns `{columns}` are under its current version")]).hint(format!(
-            "bring a new key with --pending and `reseal reencrypt run {}`; --vault-only changes the vault all the same",
+            "bring a new key with --pending and `reseal reencrypt run {}`; if the current version is not the key the values are under, `reseal put {name} --vault-only` corrects the vault",
             self.columns[0]
         ))
+    }
+
+    /// Refuses to draw the key that values are under already.
+    fn refusal_to_draw(&self, name: &SecretName) -> Failure {
+        let columns = self.columns.join("`, `");
+        Failure::new(Exit::Refused, format!("`{name}` is the key of the columns `{columns}`, and a random one opens nothing"))
+            .because([format!("the vault holds no current version of it, and the plan {} manages it", self.plan.display())])
+            .hint(format!(
+                "store the key that the values are under now: `reseal put {name}`; then draw the next one with --pending. If the columns are empty, --vault-only draws a first one"
+            ))
     }
 }
 
@@ -85,25 +95,52 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The plan manages it, and `vault_only` does not say that this is meant.
+    /// A rotation is between two of its values; or the plan manages it, and `vault_only` does not say that this is meant.
     pub(crate) fn guard_managed(
         &self,
         vault: &mut Vault,
         name: &SecretName,
         vault_only: bool,
     ) -> Outcome<()> {
+        guard_unfinished(vault, name)?;
         if vault_only {
             return Ok(());
         }
-        let has_current = match vault.show(name) {
-            Ok(info) => info.labels.current.is_some(),
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
-        match self.managed(vault, name)? {
-            Some(managed) if has_current => Err(managed.refusal(name)),
+        let managed = self.managed(vault, name).map_err(|failure| {
+            failure.while_doing(format!(
+                "it cannot be told whether `{name}` is managed by the plan; --vault-only changes the vault all the same"
+            ))
+        });
+        match managed? {
+            Some(managed) if has_current(vault, name)? => Err(managed.refusal(name)),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a drawn value in the place of the key that values of columns are under already.
+    ///
+    /// # Errors
+    ///
+    /// The plan manages it as the key of columns, the vault does not hold it, and `vault_only` does not say that this is
+    /// meant.
+    pub(crate) fn guard_drawn(&self, vault: &mut Vault, name: &SecretName, vault_only: bool) -> Outcome<()> {
+        if vault_only {
+            return Ok(());
+        }
+        match self.managed(vault, name)? {
+            Some(managed) if managed.is_column_key() && !has_current(vault, name)? => {
+                Err(managed.refusal_to_draw(name))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn has_current(vault: &mut Vault, name: &SecretName) -> Outcome<bool> {
+    match vault.show(name) {
+        Ok(info) => Ok(info.labels.current.is_some()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -136,12 +173,26 @@ fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome
     let refusal = format!("a rotation of `{name}` needs its version {version}");
     let next = match open.state {
         State::Overlap => format!("end the old value first with `reseal rotate retire {}`", open.name),
-        _ => format!(
-            "finish it with `reseal rotate resume {0}`, or take it back with `reseal rotate rollback {0}`",
-            open.name
-        ),
+        _ => way_out(&open.name),
     };
     Err(Failure::new(Exit::Refused, refusal).because(["it is not over".to_owned()]).hint(next))
+}
+
+/// A third value would be current in the vault and stand nowhere else, and neither direction would bring it out.
+fn guard_unfinished(vault: &mut Vault, name: &SecretName) -> Outcome<()> {
+    match latest(vault, name.as_str())? {
+        Some(open) if open.is_unfinished() => {
+            let refusal = format!("a rotation of `{name}` is between two of its values");
+            Err(Failure::new(Exit::Refused, refusal).hint(way_out(&open.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn way_out(rotation: &str) -> String {
+    format!(
+        "finish it with `reseal rotate resume {rotation}`, or take it back with `reseal rotate rollback {rotation}`"
+    )
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use reseal_crypto::Random;
+use reseal_crypto::random::OsRandom;
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::exit::Exit;
@@ -34,6 +36,18 @@ impl NewFile {
             _ => cannot_write(path)(error),
         })?;
         Ok(Self { path: path.to_owned(), file, is_kept: false })
+    }
+
+    /// Creates it under a name that nobody else thinks of, hidden in the directory of `path`, for a
+    /// [`rename`](Self::rename) to that.
+    ///
+    /// # Errors
+    ///
+    /// The directory takes no file, or the system has no random bytes.
+    pub(crate) fn beside(path: &Path, purpose: &str) -> Outcome<Self> {
+        let mut tag = [0; 8];
+        OsRandom.fill(&mut tag).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        Self::create(&path.with_file_name(format!(".reseal-{purpose}-{:016x}", u64::from_be_bytes(tag))))
     }
 
     /// Writes all of it; durable when it returns, name included.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use reseal_crypto::slot::Opener as VaultOpener;
 use reseal_crypto::{Passphrase, SecretBytes, text};
-use reseal_rotate::plan::Plan;
+use reseal_rotate::plan::{NamedVault, Plan, PlanError};
 use reseal_vault::{
     AnchorDir, ErrorKind, LockedVault, OpenOptions, Operator, RecoveryCode, RecoveryCodeError, UnlockedKey,
     Vault, VaultError,
@@ -28,12 +28,16 @@ impl App {
     ///
     /// It cannot be read, is wrong, or was found where others could have put it.
     pub(crate) fn plan(&self) -> Outcome<Option<Plan>> {
-        let plan = match &self.global.config {
-            Some(path) => Some(Plan::load(path)?),
-            None => Plan::discover(&std::env::current_dir()?)?,
-        };
+        let plan = self.read_plan()??;
         self.planned_vault.get_or_init(|| plan.as_ref().and_then(Plan::vault));
         Ok(plan)
+    }
+
+    fn read_plan(&self) -> Outcome<Result<Option<Plan>, PlanError>> {
+        Ok(match &self.global.config {
+            Some(path) => Plan::load(path).map(Some),
+            None => Plan::discover(&std::env::current_dir()?),
+        })
     }
 
     /// The plan file, which this command cannot do without.
@@ -48,23 +52,37 @@ impl App {
         })
     }
 
-    /// The vault that is meant: by name, by the plan, or the default one of this user.
+    /// The vault that is meant: by name, by the plan, or the default one of this user. A plan that is wrong elsewhere than
+    /// where it names its vault keeps nobody from it.
     ///
     /// # Errors
     ///
-    /// The plan is wrong, or the user has no home.
+    /// The plan does not say which vault it means, or the user has no home.
     pub(crate) fn vault_path(&self) -> Outcome<PathBuf> {
         if let Some(path) = &self.global.vault {
             return Ok(path.clone());
         }
         if self.planned_vault.get().is_none() {
-            // Read for the vault that it names.
-            self.plan()?;
+            let planned = match self.read_plan()? {
+                Ok(plan) => plan.as_ref().and_then(Plan::vault),
+                Err(error) => self.vault_of_broken_plan(error)?,
+            };
+            self.planned_vault.get_or_init(|| planned);
         }
         if let Some(path) = self.planned_vault.get().cloned().flatten() {
             return Ok(path);
         }
         Ok(user_directory("XDG_DATA_HOME", ".local/share")?.join("default.vault"))
+    }
+
+    fn vault_of_broken_plan(&self, error: PlanError) -> Outcome<Option<PathBuf>> {
+        let vault = match error.vault() {
+            NamedVault::Named(vault) => Some(vault.clone()),
+            NamedVault::NotNamed => None,
+            NamedVault::Unknown => return Err(Failure::from(error).hint("or name the vault with --vault")),
+        };
+        self.ui.warn(format!("the plan cannot be used: {error}"));
+        Ok(vault)
     }
 
     /// How a vault is opened: who acts, and which anchors count.

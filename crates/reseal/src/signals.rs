@@ -105,25 +105,30 @@ impl Signals {
     }
 }
 
-/// The terminal that prompts are asked on, as it was found; stdin may be something else.
+/// How the terminal that prompts are asked on was found; stdin may be something else. It is not held open: an agent lives
+/// longer than the terminal.
 #[derive(Debug)]
-struct Terminal {
-    tty: File,
-    found: Termios,
-}
+struct Terminal(Termios);
 
 impl Terminal {
+    const PATH: &str = "/dev/tty";
+
     fn found() -> Option<Self> {
-        let tty = File::open("/dev/tty").ok()?;
-        let found = tcgetattr(&tty).ok()?;
-        Some(Self { tty, found })
+        let tty = File::open(Self::PATH).ok()?;
+        tcgetattr(&tty).ok().map(Self)
+    }
+
+    fn put_back(&self) {
+        if let Ok(tty) = File::open(Self::PATH) {
+            let _ = tcsetattr(&tty, OptionalActions::Now, &self.0);
+        }
     }
 }
 
 /// Ends the process; a prompt may have turned the echo of the terminal off.
 fn leave(exit: Exit, terminal: Option<&Terminal>) -> ! {
-    if let Some(Terminal { tty, found }) = terminal {
-        let _ = tcsetattr(tty, OptionalActions::Now, found);
+    if let Some(terminal) = terminal {
+        terminal.put_back();
     }
     std::process::exit(exit.number().into())
 }

@@ -35,7 +35,7 @@ struct Watching {
 
 impl Observer for Watching {
     fn event(&self, event: Event) {
-        if matches!(event, Event::Reconnecting(_)) {
+        if matches!(event, Event::Reconnecting { .. }) {
             self.reconnections.fetch_add(1, Ordering::SeqCst);
         }
     }

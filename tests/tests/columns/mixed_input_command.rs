@@ -102,16 +102,29 @@ async fn mixed_input_ends_the_command_with_code_12() {
     let bench = Bench::new(OLD, "postgres", "").await;
     let run = ["reencrypt", "run", "mixed", "-y", "--json", "--no-backup", "a test"];
     let told = bench.desk.run(&run).expect(12).json();
-    let quarantined: u64 = Reason::ALL.iter().map(|reason| bench.mixture.count(*reason)).sum();
+    let all: u64 = Reason::ALL.iter().map(|reason| bench.mixture.count(*reason)).sum();
+    let empty = bench.mixture.count(Reason::Empty);
+    assert!(empty > 0, "the mixture has empty values");
     assert_eq!(
-        (&told["runs"][0]["quarantined"], &told["runs"][0]["old_left"]),
-        (&json!(quarantined), &json!(0))
+        ["quarantined", "empty", "old_left"].map(|count| told["runs"][0][count].as_u64()),
+        [Some(all - empty), Some(empty), Some(0)]
     );
     let status = bench.desk.run(&["reencrypt", "status", "mixed", "--json"]).expect(0).json();
     let counted = &status["columns"][0]["database"]["quarantined_by_reason"];
     for reason in Reason::ALL.into_iter().filter(|reason| bench.mixture.count(*reason) > 0) {
         assert_eq!(counted[reason.code()], json!(bench.mixture.count(reason)), "{status}");
     }
+    let listed = bench.desk.run(&["reencrypt", "status", "mixed", "--quarantine", "--json"]).expect(0).json();
+    let listed = listed["columns"][0]["database"]["quarantine"].as_array().expect("a list").clone();
+    assert_eq!(listed.len() as u64, all);
+    let known: Vec<String> = bench.mixture.rows.iter().map(|row| format!("id = {}", row.0)).collect();
+    for value in &listed {
+        let row = value["row"].as_str().expect("a row");
+        assert!(value["column"] == "a" && known.iter().any(|known| known == row), "{value}");
+    }
+    let words = bench.desk.run(&["reencrypt", "status", "mixed"]).expect(0).stdout;
+    let line = format!("{empty} empty ");
+    assert!(words.contains(&line) && words.contains("status mixed --quarantine"), "{words}");
     bench.desk.run(&["reencrypt", "verify", "mixed"]).expect(12);
 }
 

@@ -57,7 +57,7 @@ fn count(listed: &Ended) -> usize {
     listed.clone().expect(0).json()["secrets"].as_array().expect("secrets").len()
 }
 
-/// Every file of a directory, with its bytes.
+/// Every file of a directory, with its bytes, but what a replica writes by itself when its first synchronisation ends.
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut queue) = (BTreeMap::new(), vec![directory.to_owned()]);
     while let Some(folder) = queue.pop() {
@@ -65,7 +65,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.path();
             if path.is_dir() {
                 queue.push(path);
-            } else {
+            } else if !path.ends_with("dump.rdb") {
                 let bytes = std::fs::read(&path).expect("a file");
                 found.insert(path, bytes);
             }
@@ -282,7 +282,8 @@ fn adopt_leaves_out_what_a_server_refuses_or_nobody_reads() {
     let good = server.password();
     let env = format!(
         "CACHE_URL=redis://:{good}@127.0.0.1:{port}/0\nQUEUE_URL=redis://:{KEY}wrong@127.0.0.1:{port}/1\n\
-         OTHER_URL=redis://other:{KEY}wrong@127.0.0.1:{port}/0\nDATABASE_URL=postgres://u:{KEY}pg@127.0.0.1:1/d\n"
+         OTHER_URL=redis://other:{KEY}wrong@127.0.0.1:{port}/0\nDATABASE_URL=postgres://u:{KEY}pg@127.0.0.1:1/d\n\
+         BROKER_URL=redis://:{good}@localhost:{port}/2\n"
     );
     let desk = desk(&env);
     let ended =
@@ -310,8 +311,14 @@ fn adopt_leaves_out_what_a_server_refuses_or_nobody_reads() {
     let show = desk.run(&["history", "web/redis/password", "--json"]).expect(0).stdout;
     assert!(show.contains("2026-01-02"), "{show}");
 
-    // Nobody is known to read the file: values are kept, and nothing rotates.
+    // One server by two names is one secret in three places.
+    assert_eq!(told["secrets"].as_array().map(Vec::len), Some(3), "{told}");
+    assert_eq!(plan.matches("_URL\"").count(), 4, "{plan}");
+
+    // Nobody is known to read the file: values are kept, and nothing rotates. One of two values of a user is refused.
     std::fs::remove_file(desk.path().join("web/reseal.toml")).expect("a file");
+    let env: Vec<_> = env.lines().filter(|line| !line.starts_with("OTHER_URL")).collect();
+    desk.write("web/.env", &env.join("\n"));
     let ended = desk.run(&["adopt", "web"]).expect(14);
     assert!(ended.stderr.contains("which application reads .env is not known"), "{ended:?}");
     let read = Plan::load(&desk.path().join("web/reseal.toml")).expect("a plan");

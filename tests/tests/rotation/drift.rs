@@ -251,4 +251,38 @@ async fn drift_sync_makes_it_true_with_the_current_values() {
         assert!(status["secrets"][0]["rotation"].is_null(), "{status}");
     }
     assert!(world.postgres.accepts(OLD).await && world.redis.accepts(OLD).await);
+
+    // The check of the application needs both values: both are written, and it is brought over once.
+    let script = world.stand_in.project().join("whole.sh");
+    let check = |words: &str| {
+        world.stand_in.write("whole.sh", &format!("#!/bin/sh\n{words}\n"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("it is ours");
+    };
+    let plan = std::fs::read_to_string(world.stand_in.project().join("reseal.toml")).expect("it is text");
+    let checked = "systemd = \"web\"\ncheck = [{ command = [\"./whole.sh\"] }]";
+    let plan = plan.replace("systemd = \"web\"", checked);
+    let restarts = || world.stand_in.calls().iter().filter(|call| call.names(&["restart"])).count();
+    world.write_env(&env("stale", "stale"));
+    world.restart();
+    let failing = format!("echo '{ROOT} amqp://u:unheard-of@h'; false");
+    for (words, wait, restarted) in [(failing.as_str(), "1s", 2), ("! grep -q stale app.env", "20s", 1)] {
+        check(words);
+        world.stand_in.write("reseal.toml", &plan.replace("20s", wait));
+        world.stand_in.forget_calls();
+        let ended = world.run(&["sync"]);
+        assert_eq!(restarts(), restarted, "{ended:?}");
+        if restarted == 2 {
+            // What it says of other secrets stays unsaid, and so do passwords in URLs.
+            let told = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(told.contains("[secret] amqp://u:[secret]@h"), "{told}");
+            assert!(!told.contains(ROOT) && !told.contains("unheard-of"), "{told}");
+            ended.expect(9);
+            assert_eq!(world.read_env(), env("stale", "stale"));
+        } else {
+            ended.expect(0);
+        }
+    }
+    assert_eq!(world.read_env(), good);
+    world.check_true();
 }

@@ -169,7 +169,7 @@ async fn fault_a_redis_password_that_reverts_at_restart() {
 /// The role that is to take its turn is somebody else's.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_a_name_that_is_taken() {
-    let pair = Pair::start().await;
+    let mut pair = Pair::start().await;
     let postgres = &pair.postgres;
     let desk = desk_at(postgres, &ALTERNATE);
     let taken = "CREATE ROLE app_b LOGIN CREATEDB PASSWORD 'somebody else''s'";
@@ -183,4 +183,9 @@ async fn fault_a_name_that_is_taken() {
     assert_eq!((kept().await, desk.rotation()), (before, None));
     desk.check_old("before anything was changed");
     assert!(postgres.login("app_b", "somebody else's").await.is_some());
+
+    // Where nobody says whose turn it is, nothing is known.
+    pair.postgres.server.kill_9().expect("it is ours");
+    let told = desk.run(&["check"]).expect(1);
+    assert!(told.stdout.contains("unknown") && !told.stdout.contains("differs"), "{told:?}");
 }

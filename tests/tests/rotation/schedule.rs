@@ -152,7 +152,10 @@ fn as_systemd(service: &str, credentials: &std::path::Path) -> Vec<Ended> {
 #[test]
 fn schedule_by_systemd_has_an_encrypted_credential() {
     let world = World::new();
-    let installed = world.run(&["schedule", "install", "--user", "--json"]).expect(0).json();
+    let state = world.desk.path().join("state");
+    let mut install = world.desk.command(&["schedule", "install", "--user", "--json"]);
+    install.env("PATH", world.path()).env("XDG_STATE_HOME", &state).stdin(Stdio::null());
+    let installed = finish(install.spawn().expect("it starts")).expect(0).json();
     let name = installed["name"].as_str().expect("a name");
     assert_eq!(world.slots(), ["key-file", name]);
     let unit = |what: &str| world.desk.read(&format!(".config/systemd/user/{name}-{what}"));
@@ -171,6 +174,9 @@ fn schedule_by_systemd_has_an_encrypted_credential() {
         assert!(!text.contains(std::str::from_utf8(&key).expect("text").trim_end()), "the key: {text}");
     }
     assert!(service.contains(&program().display().to_string()), "{service}");
+    let vault = format!("\"--vault\" \"{}/v.vault\"", world.desk.path().display());
+    let state = format!("Environment=\"XDG_STATE_HOME={}\"", state.display());
+    assert!(service.contains(&vault) && service.contains(&state), "{service}");
     let calls = world.desk.read("systemctl");
     assert!(calls.contains(&format!("--user enable --now {name}-rotate.timer")), "{calls}");
 

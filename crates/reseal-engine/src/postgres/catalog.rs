@@ -23,7 +23,8 @@ impl PostgresSession {
             .client
             .query_typed_one(
                 "SELECT current_setting('server_version'), current_setting('server_version_num')::int4,
-                        pg_is_in_recovery()",
+                        pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+                        format('%I', current_user), format('%I', current_database())",
                 &[],
             )
             .await
@@ -35,6 +36,8 @@ impl PostgresSession {
         }
         if row.get(2) {
             facts.refusals.push(Refusal::Recovery);
+        } else if row.get(3) {
+            facts.refusals.push(Refusal::ReadOnly { role: row.get(4), database: row.get(5) });
         }
         Ok(())
     }
@@ -131,6 +134,9 @@ impl PostgresSession {
         for row in self.rows(INDEXES, &parameters).await? {
             facts.warnings.push(Warning::Index { index: row.get(0), column: row.get(1), unique: row.get(2) });
         }
+        for row in self.rows(FOREIGN_KEYS, &parameters).await? {
+            judge_foreign_key(&row, facts);
+        }
         Ok(())
     }
 
@@ -207,7 +213,8 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
     }
     for (index, privilege) in [(6, "SELECT"), (7, "UPDATE")] {
         if !row.get::<_, bool>(index) {
-            refuse(facts, Refusal::Privilege { relation: name.clone(), privilege });
+            let role = row.get(13);
+            refuse(facts, Refusal::Privilege { relation: name.clone(), privilege, role });
         }
     }
     match (row.get::<_, bool>(8), row.get::<_, bool>(9)) {
@@ -225,6 +232,17 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
     }
 }
 
+/// Equal values under a new key are equal no more. Only a column that is referred to may change, where the others follow.
+fn judge_foreign_key(row: &Row, facts: &mut TableFacts) {
+    let (constraint, column, other) = (row.get(0), row.get(1), row.get(2));
+    match (row.get(3), row.get(4)) {
+        (true, true) => facts.warnings.push(Warning::Cascade { constraint, column, other }),
+        (is_referenced, cascades) => {
+            facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });
+        }
+    }
+}
+
 const LEAF_FACTS: &str = with_tree!(
     "SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, coalesce(m.amname::text, ''),
            greatest(c.reltuples, 0)::int8, CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
@@ -235,7 +253,7 @@ const LEAF_FACTS: &str = with_tree!(
            c.relreplident IN ('f', 'i') OR (c.relreplident = 'd' AND EXISTS
                (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)),
            current_setting('is_superuser')::bool AND c.relowner <> current_user::regrole::oid,
-           pg_get_userbyid(c.relowner)::text, c.relpersistence = 'u'
+           pg_get_userbyid(c.relowner)::text, c.relpersistence = 'u', format('%I', current_user)
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_am m ON m.oid = c.relam ORDER BY 1"
 );
@@ -282,6 +300,19 @@ const INDEXES: &str = with_tree!(
      WHERE a.attname = ANY ($2::text[]) AND (a.attnum = ANY (x.indkey) OR EXISTS (SELECT FROM pg_depend d
            WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid AND d.refobjid = x.indrelid
              AND d.refobjsubid = a.attnum)) ORDER BY 1, 2"
+);
+
+/// Foreign keys over columns of the run, from both ends. Partitions have a copy each.
+const FOREIGN_KEYS: &str = with_tree!(
+    "SELECT DISTINCT ON (f.conname, a.attname, side.is_referenced)
+           f.conname::text, a.attname::text, side.other::regclass::text, side.is_referenced, f.confupdtype = 'c'
+      FROM pg_constraint f
+     CROSS JOIN LATERAL (VALUES (false, f.conrelid, f.conkey, f.confrelid), (true, f.confrelid, f.confkey, f.conrelid))
+           AS side (is_referenced, own, attnums, other)
+      JOIN tree ON tree.oid = side.own
+      JOIN pg_attribute a ON a.attrelid = side.own AND a.attnum = ANY (side.attnums)
+     WHERE f.contype = 'f' AND a.attname = ANY ($2::text[])
+     ORDER BY f.conname, a.attname, side.is_referenced, f.conparentid"
 );
 
 const LONG_TRANSACTIONS: &str = "

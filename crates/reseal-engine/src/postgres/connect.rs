@@ -112,27 +112,45 @@ impl PostgresTarget {
         Box::pin(async move {
             let mut config = self.config.clone();
             config.application_name(application);
-            let Some(tls) = &self.tls else { return plain(&config).await };
-            match self.mode {
-                SslMode::Disable => plain(&config).await,
-                SslMode::Allow => match plain(&config).await {
-                    Err(error) if refused_without_tls(&error) => {
-                        encrypted(&config, DriverMode::Require, tls).await
-                    }
-                    other => other,
-                },
-                SslMode::Prefer => match encrypted(&config, DriverMode::Prefer, tls).await {
-                    // libpq, too, goes on in clear where the handshake or the server's rules stand against TLS.
-                    Err(EngineError::Database(error)) if error.code.is_none() || error.has_code("28000") => {
-                        plain(&config).await
-                    }
-                    other => other,
-                },
-                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                    encrypted(&config, DriverMode::Require, tls).await
-                }
-            }
+            self.connect_with(&config).await.map_err(|error| error.in_place(|| self.place()))
         })
+    }
+
+    async fn connect_with(&self, config: &Config) -> Result<Client, EngineError> {
+        let Some(tls) = &self.tls else { return plain(config).await };
+        match self.mode {
+            SslMode::Disable => plain(config).await,
+            SslMode::Allow => match plain(config).await {
+                Err(error) if refused_without_tls(&error) => {
+                    encrypted(config, DriverMode::Require, tls).await
+                }
+                other => other,
+            },
+            SslMode::Prefer => match encrypted(config, DriverMode::Prefer, tls).await {
+                // libpq, too, goes on in clear where the handshake or the server's rules stand against TLS.
+                Err(EngineError::Database(error)) if error.code.is_none() || error.has_code("28000") => {
+                    plain(config).await
+                }
+                other => other,
+            },
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                encrypted(config, DriverMode::Require, tls).await
+            }
+        }
+    }
+
+    /// Where it leads, without a password: `at db.example.com:5432 (database app, role app)`.
+    fn place(&self) -> String {
+        let ports = self.config.get_ports();
+        let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(index, host)| match host {
+            Host::Tcp(name) if name.contains(':') => format!("[{name}]:{}", port(index)),
+            Host::Tcp(name) => format!("{name}:{}", port(index)),
+            Host::Unix(directory) => format!("{}/.s.PGSQL.{}", directory.display(), port(index)),
+        });
+        let hosts = hosts.collect::<Vec<_>>().join(", ");
+        let role = self.user().unwrap_or("of the system user");
+        format!("at {hosts} (database {}, role {role})", self.config.get_dbname().unwrap_or(role))
     }
 }
 
@@ -280,6 +298,9 @@ mod tests {
         let target = PostgresTarget::parse(&url, Some(&password)).expect("parses");
         let error = target.connect("reseal").await.expect_err("refused").to_string();
         assert!(error.contains("28P01") && !error.contains("canary"), "{error}");
+        let port = server.tcp_port().expect("listens on TCP");
+        let place = format!("at 127.0.0.1:{port} (database postgres, role postgres): ");
+        assert!(error.contains(&place), "{error}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Leaf {
     pub(super) early_triggers: bool,
     /// A column that is set belongs to a unique index: only the stronger row lock keeps foreign-key checks out.
     pub(super) unique: bool,
+    /// A column that is set is one that foreign keys refer to: setting it may set more, by `ON UPDATE CASCADE`.
+    pub(super) referenced: bool,
     /// The last bits of the key tell stripes of the same size; asked for where a pass in stripes is laid out.
     pub(super) even_keys: bool,
 }
@@ -64,10 +66,15 @@ macro_rules! early_triggers {
     };
 }
 
-/// What runs after and before an UPDATE of table `$1` (as `regclass` text). Under the lock of a batch the answer
-/// stands: making, changing and enabling triggers conflict with it.
-pub(super) const TRIGGERS: &str =
-    concat!("SELECT ", late_triggers!("$1::text::regclass"), ", ", early_triggers!("$1::text::regclass"));
+/// What runs after and before an UPDATE of table `$1` (as `regclass` text), and the id of the transaction. Under the
+/// lock of a batch the answer stands: making, changing and enabling triggers conflict with it.
+pub(super) const TRIGGERS: &str = concat!(
+    "SELECT ",
+    late_triggers!("$1::text::regclass"),
+    ", ",
+    early_triggers!("$1::text::regclass"),
+    ", pg_current_xact_id()::text::int8"
+);
 
 /// Lists table `$1` (as `regclass` text) with its partitions and children; `$2` are the names of the columns that are set.
 pub(super) const LEAVES: &str = with_tree!(concat!(
@@ -83,12 +90,20 @@ pub(super) const LEAVES: &str = with_tree!(concat!(
     ",
            EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey)
                     WHERE x.indrelid = c.oid AND x.indisunique AND a.attname = ANY ($2::text[])),
-           c.relkind::text
+           c.relkind::text,
+           EXISTS (SELECT FROM pg_constraint k JOIN pg_attribute a
+                    ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
+                    WHERE k.contype = 'f' AND k.confrelid = c.oid AND a.attname = ANY ($2::text[]))
       FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace
      ORDER BY 1"
 ));
 
 impl Leaf {
+    /// Whether an UPDATE writes what it says and nothing else.
+    pub(super) fn is_plain(&self) -> bool {
+        !(self.late_triggers || self.early_triggers || self.referenced)
+    }
+
     pub(super) fn from_row(row: &Row) -> Self {
         let count = |index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or(0);
         Self {
@@ -99,6 +114,7 @@ impl Leaf {
             late_triggers: row.get(4),
             early_triggers: row.get(5),
             unique: row.get(6),
+            referenced: row.get(8),
             even_keys: false,
         }
     }

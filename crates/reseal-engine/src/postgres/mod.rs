@@ -13,6 +13,7 @@ mod connect;
 mod copy;
 mod describe;
 mod leaf;
+mod own;
 mod position;
 mod prepared;
 mod read;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 pub use connect::PostgresTarget;
 pub use describe::describe;
+use own::OwnTransactions;
 pub use schema::DDL;
 pub use session::PostgresSession;
 
@@ -41,12 +43,13 @@ use crate::store::{Session, Store};
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     target: Arc<PostgresTarget>,
+    own: OwnTransactions,
 }
 
 impl PostgresStore {
     /// The database that `target` names. Nothing is connected yet.
     pub fn new(target: PostgresTarget) -> Self {
-        Self { target: Arc::new(target) }
+        Self { target: Arc::new(target), own: OwnTransactions::default() }
     }
 }
 
@@ -59,6 +62,6 @@ impl Store for PostgresStore {
     async fn session(&self, job: Arc<Job>) -> Result<Box<dyn Session>, EngineError> {
         let application = format!("reseal/{}", &job.plan.run.to_string()[..12]);
         let client = self.target.connect(&application).await?;
-        Ok(Box::new(PostgresSession::new(client, job).await?))
+        Ok(Box::new(PostgresSession::new(client, job, &self.own).await?))
     }
 }

@@ -214,6 +214,7 @@ mod tests {
             late_triggers: false,
             early_triggers: false,
             unique: false,
+            referenced: false,
             even_keys: false,
         }
     }

@@ -32,6 +32,11 @@ impl Statements {
         Ok(Self { prepared: direct.then(Mutex::default) })
     }
 
+    /// Whether the connection is one to a server process of its own.
+    pub(super) fn are_direct(&self) -> bool {
+        self.prepared.is_some()
+    }
+
     /// Runs a statement that later batches will run again, and collects its rows.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use futures_util::TryStreamExt;
 
 use super::copy::Collector;
+use super::own::Own;
 use super::position::{Stripe, tid_literal};
 use super::session::PostgresSession;
 use super::sql::{reduce, row_expressions};
@@ -73,8 +74,7 @@ impl PostgresSession {
         let expressions = row_expressions(&self.job);
         let relation = &range.relation;
         let (lo, hi) = (tid_literal(from)?, tid_literal(&range.hi)?);
-        let not_new = self.not_new.clone().filter(|_| filter == Filter::NotNew);
-        let tests = [not_new, Stripe::of(range).condition(&self.job)];
+        let tests = [self.filter_test(filter), Stripe::of(range).condition(&self.job)];
         let only: String = tests.iter().flatten().map(|test| format!(" AND {test}")).collect();
         let list = expressions.join(", ");
         let rows = limits.rows;
@@ -92,6 +92,20 @@ impl PostgresSession {
             "COPY (SELECT ctid, xmin, {names} FROM (SELECT *, sum({size}) OVER (ORDER BY ctid ROWS UNBOUNDED PRECEDING) - {size} AS before
              FROM ({select}) AS r(ctid, xmin, {names})) AS s WHERE before < {budget} ORDER BY ctid) TO STDOUT (FORMAT binary)"
         ))
+    }
+
+    /// The test for rows that a filter lets through; `None` if it does so with all of them.
+    fn filter_test(&self, filter: Filter) -> Option<String> {
+        if filter == Filter::All {
+            return None;
+        }
+        // In this order: to look an id up is cheap, and the server would do it last.
+        match (self.own.as_ref().and_then(Own::wrote), self.not_new.as_deref()) {
+            (Some(own), not_new) => {
+                Some(format!("CASE WHEN {own} THEN false ELSE {} END", not_new.unwrap_or("true")))
+            }
+            (None, not_new) => not_new.map(str::to_owned),
+        }
     }
 
     /// Bytes of the columns of the plan in a row of the inner select.

@@ -78,11 +78,11 @@ impl PostgresSession {
         let table = self.table();
         let stranger = self.client.query_typed_opt(STRANGER, &[(&table, Type::TEXT)]).await;
         if let Some(row) = stranger.map_err(|error| reduce(LOOKING, error))? {
-            return refused(Refusal::SchemaOwner { what: row.get(0), owner: row.get(1) });
+            return refused(Refusal::SchemaOwner { what: row.get(0), owner: row.get(1), role: row.get(2) });
         }
         match self.flag("SELECT has_schema_privilege(to_regnamespace('reseal')::oid, 'USAGE')").await? {
             None => return Ok(false),
-            Some(false) => return refused(Refusal::Grant("USAGE ON SCHEMA reseal".into())),
+            Some(false) => return refused(self.lacks("USAGE ON SCHEMA reseal").await?),
             Some(true) => {}
         }
         // The last of its tables: without it, whoever made the others did not end.
@@ -90,7 +90,7 @@ impl PostgresSession {
             return Ok(false);
         }
         if self.flag("SELECT has_table_privilege('reseal.version', 'SELECT')").await? != Some(true) {
-            return refused(Refusal::Grant(TABLE_RIGHTS.into()));
+            return refused(self.lacks(TABLE_RIGHTS).await?);
         }
         let rows = self.rows("SELECT version FROM reseal.version", &[]).await?;
         let versions: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
@@ -117,9 +117,9 @@ impl PostgresSession {
                 self.rows("SELECT format('CREATE ON DATABASE %I', current_database())", &[]).await?;
             let grant = match (made, database.first()) {
                 (false, Some(row)) => row.get(0),
-                _ => TABLE_RIGHTS.into(),
+                _ => TABLE_RIGHTS,
             };
-            facts.refusals.push(Refusal::Grant(grant));
+            facts.refusals.push(self.lacks(grant).await?);
             return Ok(());
         }
         self.judge_other_runs(facts).await
@@ -161,6 +161,13 @@ impl PostgresSession {
         Ok(Some(RunId(id)))
     }
 
+    /// That the role has not got this right.
+    async fn lacks(&self, grant: &str) -> Result<Refusal, EngineError> {
+        let role = self.client.query_typed_one("SELECT format('%I', current_user)", &[]).await;
+        let role = role.map_err(|error| reduce(LOOKING, error))?.get(0);
+        Ok(Refusal::Grant { grant: grant.into(), role })
+    }
+
     /// One truth value; `None` is NULL.
     async fn flag(&self, statement: &str) -> Result<Option<bool>, EngineError> {
         Ok(self.rows(statement, &[]).await?.first().and_then(|row| row.get(0)))
@@ -172,7 +179,7 @@ const TABLE_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHE
 /// What belongs to someone whom nothing gave our rights before. A superuser is a member of every role, so that to one
 /// membership says nothing.
 const STRANGER: &str = "
-    SELECT what, pg_get_userbyid(owner)::text
+    SELECT what, pg_get_userbyid(owner)::text, format('%I', current_user)
       FROM (SELECT 'schema reseal' AS what, nspowner AS owner FROM pg_namespace WHERE nspname = 'reseal'
             UNION ALL
             SELECT format('reseal.%I', relname), relowner FROM pg_class

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::leaf::{LEAVES, Leaf};
+use super::own::{Origin, Own, OwnTransactions};
 use super::prepared::Statements;
 use super::sql::{BEGIN_READ, not_new, quoted, reduce};
 use crate::batch::{Batch, Position};
@@ -40,11 +41,17 @@ pub struct PostgresSession {
     pub(super) skip_locked_until: Option<Instant>,
     /// Those that every batch runs.
     pub(super) statements: Statements,
+    /// What this process wrote; `None` where a pooler may lead to another server at any time.
+    pub(super) own: Option<Own>,
     leaves: BTreeMap<String, Leaf>,
 }
 
 impl PostgresSession {
-    pub(super) async fn new(client: Client, job: Arc<Job>) -> Result<Self, EngineError> {
+    pub(super) async fn new(
+        client: Client,
+        job: Arc<Job>,
+        own: &OwnTransactions,
+    ) -> Result<Self, EngineError> {
         let statements = Statements::of(&client).await.map_err(reading)?;
         let mut session = Self {
             client,
@@ -56,18 +63,25 @@ impl PostgresSession {
             lock_streak: 0,
             skip_locked_until: None,
             statements,
+            own: None,
             leaves: BTreeMap::new(),
         };
-        let deadlock_ms = session.in_read_transaction(async |session| session.deadlock_ms().await).await?;
+        let (deadlock_ms, server_started) =
+            session.in_read_transaction(async |session| session.settings().await).await?;
         session.statement_ms = (deadlock_ms / 2).clamp(10, 400);
+        let origin = Origin { run: session.job.plan.run, server_started };
+        session.own = session.statements.are_direct().then(|| own.of(origin));
         Ok(session)
     }
 
-    async fn deadlock_ms(&self) -> Result<u64, EngineError> {
-        let setting = "SELECT setting::int8 FROM pg_settings WHERE name = 'deadlock_timeout'";
-        let row = self.client.query_typed_one(setting, &[]).await;
+    /// `deadlock_timeout` in milliseconds, and when the server was started.
+    async fn settings(&self) -> Result<(u64, i64), EngineError> {
+        let settings =
+            "SELECT setting::int8, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8
+                          FROM pg_settings WHERE name = 'deadlock_timeout'";
+        let row = self.client.query_typed_one(settings, &[]).await;
         let row = row.map_err(|error| reduce("read the server's settings", error))?;
-        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(1000))
+        Ok((u64::try_from(row.get::<_, i64>(0)).unwrap_or(1000), row.get(1)))
     }
 
     /// Runs `work` in the snapshot if one is open, else in a transaction that reads. Outside of a transaction of ours,

@@ -80,6 +80,7 @@ impl PostgresSession {
         filter: Filter,
     ) -> Result<Vec<ScanRange>, EngineError> {
         let mut leaves = self.load_leaves().await?;
+        self.forget_old_transactions().await?;
         if filter == Filter::NotNew || self.in_snapshot {
             return Ok(whole_ranges(&leaves, workers));
         }
@@ -90,6 +91,14 @@ impl PostgresSession {
             }
         }
         Ok(striped_ranges(&self.job, &leaves, workers))
+    }
+
+    async fn forget_old_transactions(&self) -> Result<(), EngineError> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8";
+        let row = self.client.query_typed_one(next, &[]).await.map_err(|error| reduce(PROVING, error))?;
+        own.forget_before(u64::try_from(row.get::<_, i64>(0)).unwrap_or(u64::MAX));
+        Ok(())
     }
 
     pub(super) async fn current_horizon(&mut self) -> Result<Horizon, EngineError> {

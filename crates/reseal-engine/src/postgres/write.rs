@@ -130,6 +130,8 @@ impl PostgresSession {
         let triggers = triggers.map_err(writing)?;
         let triggers = triggers.first().ok_or_else(|| strange("no answer about triggers"))?;
         (leaf.late_triggers, leaf.early_triggers) = (triggers.get(0), triggers.get(1));
+        let id =
+            u64::try_from(triggers.get::<_, i64>(2)).map_err(|_| strange("a negative transaction id"))?;
         let all: Vec<u32> = (0..batch.changes().len() as u32).collect();
         let picked = match locking {
             Locking::Wait => all,
@@ -147,6 +149,9 @@ impl PostgresSession {
         }
         observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
         self.client.batch_execute("COMMIT").await.map_err(writing)?;
+        if let Some(own) = self.own.as_ref().filter(|_| leaf.is_plain() && batch.leaves_whole_rows()) {
+            own.add(id);
+        }
         Ok(Try::Done(Box::new(Committed { span: span.record().clone(), missed, quarantined })))
     }
 

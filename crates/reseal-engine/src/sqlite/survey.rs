@@ -43,6 +43,7 @@ pub(super) fn survey(connection: &Connection, job: &Job) -> Result<(TableFacts, 
         return Ok((facts, nothing));
     }
     job.plan.columns.iter().for_each(|column| judge_column(&table, column, &mut facts));
+    judge_foreign_keys(connection, job, &table, &mut facts)?;
     judge_key(connection, job, &table, &mut facts)?;
     if !facts.refusals.is_empty() {
         return Ok((facts, nothing));
@@ -121,6 +122,43 @@ fn takes(table: &Table, column: &Column, column_type: ColumnType) -> bool {
         _ => true,
     }
 }
+
+/// Equal values under a new key are equal no more. Only a column that is referred to may change, where the others follow.
+fn judge_foreign_keys(
+    connection: &Connection,
+    job: &Job,
+    table: &Table,
+    facts: &mut TableFacts,
+) -> Result<(), EngineError> {
+    let reading = "read the foreign keys";
+    let mut statement = connection.prepare(FOREIGN_KEYS).doing(reading)?;
+    let found = statement.query_map([&table.name], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get::<_, String>(4)?))
+    });
+    for key in found.doing(reading)? {
+        let (own, other, constraint, is_referenced, on_update) = key.doing(reading)?;
+        let own: String = own;
+        let Some(column) = job.column_names().find(|name| name.eq_ignore_ascii_case(&own)) else { continue };
+        let (column, cascades) = (column.to_owned(), on_update == "CASCADE");
+        if is_referenced && cascades {
+            facts.warnings.push(Warning::Cascade { constraint, column, other });
+        } else {
+            facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });
+        }
+    }
+    Ok(())
+}
+
+/// Foreign keys from both ends; they have no names in SQLite but their columns.
+const FOREIGN_KEYS: &str = "
+    SELECT f.\"from\", 'main.' || f.\"table\", m.name || '(' || f.\"from\" || ')', false, f.on_update
+      FROM sqlite_schema m JOIN pragma_foreign_key_list(m.name) f
+     WHERE m.type = 'table' AND m.name = ?1 COLLATE NOCASE
+     UNION ALL
+    SELECT f.\"to\", 'main.' || m.name, m.name || '(' || f.\"from\" || ')', true, f.on_update
+      FROM sqlite_schema m JOIN pragma_foreign_key_list(m.name) f
+     WHERE m.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE AND f.\"to\" IS NOT NULL
+     ORDER BY 3, 4";
 
 fn judge_key(
     connection: &Connection,

@@ -4,16 +4,20 @@
 
 use std::sync::Arc;
 
-use reseal_crypto::random::{OsRandom, RandomPool};
-use reseal_crypto::{ColumnId, ColumnKey, KeyMaterial, KeyRef, Keyring, RowKey};
+use reseal_crypto::random::OsRandom;
+use reseal_crypto::{ColumnId, RowKey};
 use reseal_engine::postgres::{PostgresStore, PostgresTarget};
 use reseal_engine::{
-    ColumnPlan, Direction, Engine, Job, KeyColumn, KeyType, Observer, Outcome, RunId, RunKey, RunOptions,
-    RunPlan, Side, TableName,
+    ColumnPlan, Direction, Engine, KeyColumn, KeyType, Observer, RunId, RunOptions, RunPlan, Side, TableName,
 };
-use reseal_formats::{Codec, ColumnType, FormatSpec, Opened};
+use reseal_formats::{Codec, ColumnType};
 use reseal_sandbox::postgres::{Options, Server};
 use tokio_postgres::{Client, NoTls};
+
+use crate::support;
+pub use crate::support::{
+    GCM, NEW, OLD, RESEAL, RESEAL_ROW, RUN_KEY, THIRD, assert_balanced, job, key_ref, keyring, spec,
+};
 
 /// A private server and a connection to it.
 pub struct Database {
@@ -63,35 +67,13 @@ pub enum Way {
     RowEnvelope,
 }
 
-pub const OLD: u64 = 1;
-pub const NEW: u64 = 2;
-pub const THIRD: u64 = 3;
-
-pub fn key_ref(version: u64) -> KeyRef {
-    KeyRef { secret: "crm/columns".into(), version }
-}
-
-pub fn keyring() -> Keyring {
-    let mut keyring = Keyring::default();
-    for version in [OLD, NEW, THIRD] {
-        let key = KeyMaterial::Column(ColumnKey::from_bytes(&[version as u8; 32]));
-        keyring.insert(key_ref(version), key).expect("handles differ");
-    }
-    keyring
-}
-
-fn spec(json: &str) -> FormatSpec {
-    serde_json::from_str(json).expect("a format")
-}
-
 pub fn sides(way: Way) -> (Side, Side) {
-    let gcm = || spec(r#"{"format": "aes-gcm", "encoding": "raw"}"#);
     let to = match way {
-        Way::SameFormat => gcm(),
-        Way::Envelope => spec(r#"{"format": "reseal"}"#),
-        Way::RowEnvelope => spec(r#"{"format": "reseal", "binding": "row"}"#),
+        Way::SameFormat => GCM,
+        Way::Envelope => RESEAL,
+        Way::RowEnvelope => RESEAL_ROW,
     };
-    (Side { spec: gcm(), key: key_ref(OLD) }, Side { spec: to, key: key_ref(NEW) })
+    (Side { spec: spec(GCM), key: key_ref(OLD) }, Side { spec: spec(to), key: key_ref(NEW) })
 }
 
 pub const COLUMNS: [&str; 3] = ["a", "b", "c"];
@@ -119,12 +101,6 @@ pub fn plan(table: &str, way: Way) -> RunPlan {
         key: vec![KeyColumn { name: "id".into(), kind: KeyType::Integer }],
         columns: columns.collect(),
     }
-}
-
-pub const RUN_KEY: [u8; 32] = [77; 32];
-
-pub fn job(plan: RunPlan) -> Job {
-    Job::new(plan, &keyring(), &RunKey::from_bytes(&RUN_KEY)).expect("the plan holds together")
 }
 
 pub fn options() -> RunOptions {
@@ -158,21 +134,12 @@ pub fn plaintext(id: i64, column: usize) -> Vec<u8> {
 
 /// Seals one value as an application would.
 pub fn seal(codec: &Codec, id: i64, plaintext: &[u8]) -> Vec<u8> {
-    let row = RowKey::default().integer(id);
-    let opened =
-        Opened { plaintext: 0..plaintext.len(), shape: Default::default(), encoding: codec.encoding() };
-    let mut out = Vec::new();
-    let mut pool = RandomPool::new(&OsRandom);
-    codec.seal_many(plaintext, &[opened], &[Some(&row)], &mut pool, &mut out).expect("seals");
-    out
+    support::seal(codec, &RowKey::default().integer(id), plaintext)
 }
 
 /// Opens one value as an application would; `None` if it does not open.
 pub fn open(codec: &Codec, id: i64, stored: &[u8]) -> Option<Vec<u8>> {
-    let row = RowKey::default().integer(id);
-    let mut plaintexts = Vec::new();
-    let opened = codec.open_many(&[stored], &[Some(&row)], &mut plaintexts).remove(0).ok()?;
-    Some(plaintexts[opened.plaintext].to_vec())
+    support::open(codec, &RowKey::default().integer(id), stored)
 }
 
 /// Makes the table with `rows` rows under the old key.
@@ -216,9 +183,4 @@ pub async fn assert_all_new(database: &Database, plan: &RunPlan, rows: i64) {
             assert_eq!(open(&old[column], id, stored), None, "row {id} opens under the old key");
         }
     }
-}
-
-/// Asserts that the account of a run adds up.
-pub fn assert_balanced(outcome: &Outcome) {
-    assert!(outcome.tallies.iter().all(|tally| tally.balances()), "{:?}", outcome.tallies);
 }

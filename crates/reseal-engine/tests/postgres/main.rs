@@ -3,6 +3,7 @@
 
 mod common;
 mod errors;
+mod own;
 mod pooler;
 mod proof;
 mod refusals;
@@ -10,5 +11,7 @@ mod resume;
 mod run;
 mod stalls;
 mod stripes;
+#[path = "../support/mod.rs"]
+mod support;
 mod triggers;
 mod values;

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use reseal_engine::postgres::{PostgresTarget, describe};
-use reseal_engine::{EngineError, ErrorKind, Job, Refusal, RunKey, RunPlan, TableName};
+use reseal_engine::{EngineError, ErrorKind, Job, Refusal, RunKey, RunPlan, TableName, Warning};
 
 /// Runs the plan, expects a refusal, and asserts that nothing was written.
 #[track_caller]
@@ -67,6 +67,7 @@ async fn missing_rights_are_refused() {
     let as_engine = Database { url, ..database };
     let refusals = refused(&as_engine, &plan).await;
     assert!(matches!(&refusals[..], [Refusal::Privilege { privilege: "UPDATE", .. }]), "{refusals:?}");
+    assert_eq!(refusals[0].hint().as_deref(), Some("GRANT UPDATE ON public.clients TO engine"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,8 +155,14 @@ async fn switched_off_block_ranges_are_refused_or_switched_on() {
         .execute("ALTER ROLE postgres SET enable_tidscan = off; ALTER ROLE postgres SET search_path = public")
         .await;
     database.execute("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'").await;
+    // Whoever set that meant it.
     database.execute("ALTER ROLE postgres SET default_transaction_read_only = on").await;
-    // No setting of the role reaches a transaction of the engine.
+    let refusals = refused(&database, &plan).await;
+    assert!(matches!(&refusals[..], [Refusal::ReadOnly { .. }]), "{refusals:?}");
+    let remedy = refusals[0].hint().expect("a remedy");
+    let (_, remedy) = remedy.split_once(": ").expect("a statement");
+    database.execute(&format!("BEGIN READ WRITE; {remedy}; COMMIT")).await;
+    // No other setting of the role reaches a transaction of the engine.
     let outcome = engine(&database, &plan, options()).run().await.expect("runs");
     assert_eq!(outcome.rewritten(), 3_000);
 }
@@ -297,8 +304,8 @@ async fn schema_says_which_right_is_missing() {
     let database = as_role(database).await;
     let missing = async |expected: &str| {
         let refusals = refusals(engine(&database, &plan, options()).run().await);
-        assert!(matches!(&refusals[..], [Refusal::Grant(grant)] if grant == expected), "{refusals:?}");
-        assert_eq!(refusals[0].hint(), Some(format!("GRANT {expected} TO the role")));
+        assert!(matches!(&refusals[..], [Refusal::Grant { grant, .. }] if grant == expected), "{refusals:?}");
+        assert_eq!(refusals[0].hint(), Some(format!("GRANT {expected} TO engine")));
     };
     missing("CREATE ON DATABASE postgres").await;
     // An administrator makes it beforehand.
@@ -438,4 +445,47 @@ fn row_key_of_too_many_columns_is_refused() {
     plan.key = vec![plan.key[0].clone(); 256];
     let error = Job::new(plan, &keyring(), &RunKey::from_bytes(&RUN_KEY)).expect_err("refused");
     assert!(error.to_string().contains("at most 255"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_are_refused_unless_they_follow() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 200).await;
+    database
+        .execute(
+            "ALTER TABLE clients ADD UNIQUE (a);
+             CREATE TABLE copies (id int8 PRIMARY KEY, a bytea CONSTRAINT copy REFERENCES clients (a),
+                                  b bytea, c bytea);
+             INSERT INTO copies SELECT id, a, b, c FROM clients WHERE id % 2 = 0",
+        )
+        .await;
+    let refers = |column_is_referenced: bool, other: &str, follows: bool| Refusal::ForeignKey {
+        constraint: "copy".into(),
+        column: "a".into(),
+        other: other.into(),
+        is_referenced: column_is_referenced,
+        cascades: follows,
+    };
+    assert_eq!(refused(&database, &plan).await, [refers(true, "public.copies", false)]);
+    let mut copies = plan.clone();
+    copies.table.name = "copies".into();
+    assert_eq!(refused(&database, &copies).await, [refers(false, "public.clients", false)]);
+
+    database
+        .execute(
+            "ALTER TABLE copies DROP CONSTRAINT copy,
+                 ADD CONSTRAINT copy FOREIGN KEY (a) REFERENCES clients (a) ON UPDATE CASCADE",
+        )
+        .await;
+    assert_eq!(refused(&database, &copies).await, [refers(false, "public.clients", true)]);
+    let engine = engine(&database, &plan, options());
+    let survey = engine.survey().await.expect("looks");
+    let follows =
+        |warning: &Warning| matches!(warning, Warning::Cascade { other, .. } if other == "public.copies");
+    assert!(survey.facts.warnings.iter().any(follows), "{:?}", survey.facts.warnings);
+    assert_eq!(engine.run().await.expect("runs").rewritten(), 600);
+    let left =
+        "SELECT count(*) FROM copies JOIN clients USING (id) WHERE copies.a IS DISTINCT FROM clients.a";
+    assert_eq!(database.count(left).await, 0);
 }

@@ -1,5 +1,6 @@
 //! Batches that do not get through: they become smaller, the wait is told, and it ends.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -77,9 +78,68 @@ async fn locked_table_is_told_and_given_up() {
 async fn batch_that_ends_every_connection_ends_the_run() {
     let (database, plan) = with_trigger(10, "pg_terminate_backend(pg_backend_pid())").await;
     let patience = RunOptions { reconnect_wait: Duration::from_secs(2), ..options() };
-    let engine = engine(&database, &plan, patience);
+    let losses = Arc::new(Losses::default());
+    let engine = observed(&database, &plan, patience, losses.clone());
     let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("gives up");
     assert!(error.is_connection(), "{error}");
+    // Told once, not once per worker and try.
+    assert_eq!(losses.0.load(Ordering::SeqCst), 1);
+}
+
+/// Counts how often a loss of the connection is told.
+#[derive(Default)]
+struct Losses(AtomicU64);
+
+impl Observer for Losses {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Reconnecting { .. }) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Leases a range of the run for a process that is no more, and lets the lease run out once someone waits for it.
+struct Stranger {
+    client: Arc<tokio_postgres::Client>,
+    told: AtomicU64,
+}
+
+impl Observer for Stranger {
+    fn event(&self, event: Event) {
+        if matches!(&event, Event::Waiting(what) if what.contains("another process")) {
+            self.told.fetch_add(1, Ordering::SeqCst);
+            let client = self.client.clone();
+            tokio::spawn(async move {
+                let over =
+                    "UPDATE reseal.span SET lease_until = clock_timestamp() WHERE lease_until = 'infinity'";
+                client.batch_execute(over).await.expect("runs out");
+            });
+        }
+    }
+
+    fn at<'a>(&'a self, moment: Moment, info: BatchInfo<'a>) -> BoxFuture<'a, ()> {
+        async move {
+            if moment == Moment::Read && info.span.number == 0 {
+                let dead = "UPDATE reseal.span SET lease = '\\x00', lease_until = 'infinity'
+                             WHERE number = (SELECT max(number) FROM reseal.span) AND lease IS NULL";
+                self.client.batch_execute(dead).await.expect("leases");
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_of_a_process_that_is_gone_is_waited_for_aloud() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 500).await;
+    let client = Arc::new(database.connect().await);
+    let stranger = Arc::new(Stranger { client, told: AtomicU64::new(0) });
+    let one = RunOptions { workers: 1, ..options() };
+    let engine = observed(&database, &plan, one, stranger.clone());
+    let outcome = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect("runs");
+    assert_eq!((outcome.rewritten(), stranger.told.load(Ordering::SeqCst)), (1_500, 1));
 }
 
 /// Cancels the run once a batch is committed, and holds the run's records against its end.

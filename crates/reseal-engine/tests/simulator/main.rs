@@ -147,7 +147,7 @@ async fn check(store: &MemoryStore, plan: &RunPlan, totals: &mut Totals) {
     assert_balanced(&outcome);
     let world = store.world.lock().expect("no assertion failed under the lock");
     let garbage = world.check_all_new();
-    assert_eq!((outcome.proof.old(), outcome.quarantined()), (0, garbage));
+    assert_eq!((outcome.proof.old(), outcome.quarantined() + outcome.proof.empty()), (0, garbage));
     assert_eq!(outcome.rewritten(), world.rewritten, "the account says what was done");
     let missed = outcome.tallies.iter().map(|tally| tally.missed).sum::<u64>();
     assert_eq!(missed, world.missed, "the account says what was missed");

@@ -82,6 +82,32 @@ async fn sqlite_survey_refuses_what_is_no_plain_table() {
 }
 
 #[tokio::test]
+async fn sqlite_survey_refuses_foreign_keys_unless_they_follow() {
+    let refers =
+        CLIENTS.replace("clients", "copies").replace("phone TEXT,", "phone TEXT REFERENCES clients (phone),");
+    let schema = format!("CREATE UNIQUE INDEX phones ON clients (phone); {refers}");
+    let expected = "foreign key `copies(phone)` of main.copies refers to column `phone`, whose values would change under it";
+    assert_eq!(refusals(&schema, &clients()).await, [expected]);
+    let other_end = refusals(&schema, &on("copies")).await;
+    assert!(
+        other_end[0].starts_with("column `phone` refers to main.clients by foreign key"),
+        "{other_end:?}"
+    );
+
+    let (file, plan) = File::loaded(20);
+    let follows =
+        schema.replace("REFERENCES clients (phone)", "REFERENCES clients (phone) ON UPDATE CASCADE");
+    file.execute(&format!("{follows}; INSERT INTO copies SELECT * FROM clients WHERE id % 2 = 0"));
+    let found = survey(&file, &plan).await;
+    let warned =
+        |warning: &Warning| matches!(warning, Warning::Cascade { other, .. } if other == "main.copies");
+    assert!(found.facts.warnings.iter().any(warned), "{:?}", found.facts.warnings);
+    assert_eq!(file.engine(&plan).run().await.expect("runs").rewritten(), 60);
+    let apart = "SELECT count(*) FROM copies JOIN clients USING (id) WHERE copies.phone IS NOT clients.phone";
+    assert_eq!(file.count(apart), 0);
+}
+
+#[tokio::test]
 async fn sqlite_survey_refuses_keys_that_do_not_fit() {
     let columns = [("email", ColumnType::Text, GCM_TEXT, RESEAL)];
     let uuid = plan("clients", &[("id", KeyType::Uuid)], &columns);

@@ -1,6 +1,15 @@
 //! Addresses of servers, taken out of URLs with passwords and out of variables such as `DB_HOST`.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
 use crate::plan::Kind;
+
+/// How long a name may take to be resolved.
+const LOOKUP: Duration = Duration::from_secs(3);
 
 /// Where a server is and who logs in, without a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +82,22 @@ impl Address {
 
     /// Whether both are one user of one server.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let usual = if self.kind == Kind::Redis { "6379" } else { "5432" };
-        let port = |address: &Self| address.port.clone().unwrap_or_else(|| usual.to_owned());
         self.kind == other.kind
             && self.host == other.host
-            && port(self) == port(other)
+            && self.port() == other.port()
             && self.user() == other.user()
+    }
+
+    fn port(&self) -> &str {
+        let usual = if self.kind == Kind::Redis { "6379" } else { "5432" };
+        self.port.as_deref().unwrap_or(usual)
+    }
+
+    /// Where that is on the network; nothing if nobody says in time.
+    pub(super) async fn resolved(&self) -> Vec<SocketAddr> {
+        let asked = lookup_host(format!("{}:{}", self.host, self.port()));
+        let told = timeout(LOOKUP, asked).await;
+        told.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default()
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn text(parts: &Parts<'_>) -> String {
     }
     if !parts.doubts.is_empty() {
         out.push_str("\n# Not sure of:\n");
-        parts.doubts.iter().for_each(|doubt| line(&mut out, &format!("# - {doubt}")));
+        parts.doubts.iter().for_each(|doubt| line(&mut out, &comment(&format!("- {doubt}"))));
     }
     out
 }
@@ -99,7 +99,7 @@ fn files(out: &mut String, texts: &[&Text]) {
     for text in texts {
         out.push('\n');
         let mut block = String::new();
-        text.guessed.iter().for_each(|said| line(&mut block, &format!("# Not sure: {said}.")));
+        text.guessed.iter().for_each(|said| line(&mut block, &comment(&format!("Not sure: {said}."))));
         line(&mut block, &format!("[files.{}]", quoted(&text.path.to_string_lossy())));
         line(&mut block, &format!("readers = {}", list(text.readers.iter().map(|reader| reader.name()))));
         let users = list(text.used_by.iter().map(String::as_str));
@@ -110,7 +110,7 @@ fn files(out: &mut String, texts: &[&Text]) {
 
 fn written(secret: &Adopted, parts: &Parts<'_>) -> String {
     let mut block = String::new();
-    secret.remarks.iter().for_each(|remark| line(&mut block, &format!("# {}.", first_upper(remark))));
+    secret.remarks.iter().for_each(|remark| line(&mut block, &comment(&format!("{}.", first_upper(remark)))));
     line(&mut block, &format!("[secrets.{}]", quoted(&secret.name)));
     if let Some(server) = &secret.server {
         line(&mut block, &format!("server = {}", quoted(server)));
@@ -134,7 +134,7 @@ fn written(secret: &Adopted, parts: &Parts<'_>) -> String {
     line(&mut block, "]");
     match &secret.withheld {
         None => block,
-        Some(why) => format!("# Left out: {why}.\n{}", commented(&block)),
+        Some(why) => format!("{}\n{}", comment(&format!("Left out: {why}.")), commented(&block)),
     }
 }
 
@@ -152,6 +152,12 @@ fn entry(place: &Placed) -> String {
 fn line(out: &mut String, text: &str) {
     // Writing to a text cannot fail.
     let _ = writeln!(out, "{text}");
+}
+
+/// Words as a comment. Names of files and what servers say may hold an end of line, and what follows would be the plan's.
+fn comment(words: &str) -> String {
+    let words: String = words.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    format!("# {words}")
 }
 
 fn commented(block: &str) -> String {
@@ -183,4 +189,14 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 /// Whether a path can stand among the patterns of `leftovers` as it is.
 pub(super) fn is_plain(path: &Path) -> bool {
     path.to_str().is_some_and(|path| !path.contains(['*', '?', '[', ']', '{', '}', '\\']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_words_end_a_comment() {
+        assert_eq!(comment("x\n[notify]\rto = 1\u{85}"), "# x [notify] to = 1 ");
+    }
 }

@@ -62,6 +62,8 @@ pub struct Draft {
     pub secrets: Vec<Adopted>,
     /// What nobody can be sure of.
     pub doubts: Vec<String>,
+    /// Whether a server refused a value, be it one of several for the same user.
+    pub has_refused: bool,
 }
 
 /// Looks through a project, and tries every login that it finds. Changes nothing.
@@ -87,7 +89,8 @@ pub async fn adopt(directory: &Path, wishes: &Wishes, runner: &Runner) -> Result
     if candidates.is_empty() {
         return Err(AdoptError::Nothing { path: directory.to_owned() });
     }
-    let (mut found, rest) = servers::group(&candidates, &texts, &services);
+    let (found, rest) = servers::group(&candidates, &texts, &services);
+    let mut found = servers::merge(found, compose.as_ref(), &services).await;
     servers::log_in(&mut found, compose.as_ref(), &services, &base).await;
     users::assign(&mut texts, &base, &services, &found, &wishes.units);
     let secrets = secrets::all(&candidates, &texts, &found, &rest, &mut doubts);
@@ -105,7 +108,8 @@ pub async fn adopt(directory: &Path, wishes: &Wishes, runner: &Runner) -> Result
         doubts: &doubts,
     });
     check(&base, &plan, &secrets)?;
-    Ok(Draft { plan, prefix, secrets, doubts })
+    let has_refused = found.iter().flat_map(|one| &one.held).any(|held| held.login == Login::Refused);
+    Ok(Draft { plan, prefix, secrets, doubts, has_refused })
 }
 
 async fn services(
@@ -130,7 +134,12 @@ async fn services(
     match asked.await {
         Ok((compose, services)) => (Some(compose), services),
         Err(error) => {
-            doubts.push(format!("compose does not say which services there are: {error}"));
+            // What compose says of a file may quote it, values and all.
+            let why = match error {
+                crate::apps::AppError::NoCompose => "it is not installed",
+                _ => "`docker compose config` says why",
+            };
+            doubts.push(format!("compose does not say which services there are: {why}"));
             (None, BTreeMap::new())
         }
     }

@@ -115,9 +115,14 @@ fn is_env(name: &str) -> bool {
     is_named && !is_example
 }
 
+/// A copy by its name: one that an editor or a person made beside a file, or a hidden one that says so. `backup.env`,
+/// `pg_backup.yml` and `.env.backup-service` are files in use.
 fn is_copy(name: &str) -> bool {
-    let ends = [".bak", ".old", ".orig", ".save", ".swp", "~", "backup.sql", "dump.sql"];
-    ends.iter().any(|end| name.ends_with(end)) || name.contains("backup") && !name.ends_with(".sh")
+    const ENDS: [&str; 8] = [".bak", ".old", ".orig", ".save", ".swp", "~", "backup.sql", "dump.sql"];
+    let is_date = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || b".-_".contains(&byte));
+    let is_hidden = name.starts_with('.') || name.contains(".env.");
+    ENDS.iter().any(|end| name.ends_with(end))
+        || is_hidden && name.rsplit_once("backup").is_some_and(|(_, rest)| is_date(rest))
 }
 
 #[cfg(test)]
@@ -136,6 +141,10 @@ mod tests {
             "backend/.env.prod",
             "backend/settings.py",
             "deploy/web.env",
+            "deploy/backup.env",
+            "deploy/pg_backup.yml",
+            "deploy/.env.backup-service",
+            "deploy/web.env.backup",
             "deploy/compose.yaml",
             "node_modules/x/.env",
             ".git/config",
@@ -147,8 +156,21 @@ mod tests {
         let project = Project::of(directory.path());
         let names =
             |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-        assert_eq!(names(&project.env), [".env", "backend/.env.prod", "deploy/web.env"]);
-        assert_eq!(names(&project.copies), [".credentials-backup-20260101-020304", ".env.backup.20260101"]);
+        assert_eq!(
+            names(&project.env),
+            [
+                ".env",
+                "backend/.env.prod",
+                "deploy/.env.backup-service",
+                "deploy/backup.env",
+                "deploy/web.env"
+            ]
+        );
+        assert_eq!(
+            names(&project.copies),
+            [".credentials-backup-20260101-020304", ".env.backup.20260101", "deploy/web.env.backup"]
+        );
+        assert!(names(&project.others).contains(&"deploy/pg_backup.yml".to_owned()));
         assert_eq!(names(&project.compose_below), ["deploy/compose.yaml"]);
         assert!(project.has_compose && !project.is_cut);
         assert!(names(&project.others).contains(&"backend/settings.py".to_owned()));

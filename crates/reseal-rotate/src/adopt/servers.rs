@@ -1,6 +1,7 @@
 //! The servers that values let in: found by URLs and by variables beside the passwords, and asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use reseal_crypto::SecretBytes;
@@ -68,6 +69,13 @@ impl Found {
         many.or_else(only)
     }
 
+    fn join(&mut self, other: Self) {
+        self.ways.extend(other.ways);
+        for held in other.held {
+            held.places.iter().for_each(|&index| self.hold(&held.value, index));
+        }
+    }
+
     fn hold(&mut self, value: &SecretBytes, candidate: usize) {
         match self.held.iter_mut().find(|held| held.value == *value) {
             Some(held) => held.places.push(candidate),
@@ -116,8 +124,39 @@ pub(super) fn group(
             hold(&mut found, ways, &candidate.value, index);
         }
     }
-    name(&mut found, services);
     (found, rest)
+}
+
+/// Makes one of servers that go by several host names, where a user of the same name logs in; then names all of them.
+pub(super) async fn merge(
+    found: Vec<Found>,
+    compose: Option<&Compose>,
+    services: &BTreeMap<String, ComposeService>,
+) -> Vec<Found> {
+    let mut merged: Vec<(Found, BTreeSet<SocketAddr>)> = Vec::new();
+    for one in found {
+        let mut resolved = BTreeSet::new();
+        for way in &one.ways {
+            let url = url(way, compose, services).await.ok();
+            if let Some(reached) = url.and_then(|url| Address::parse(&url)) {
+                resolved.extend(reached.resolved().await);
+            }
+        }
+        let is_same = |(known, others): &&mut (Found, BTreeSet<SocketAddr>)| {
+            let (known, address) = (known.address(), one.address());
+            known.kind == address.kind && known.user() == address.user() && !others.is_disjoint(&resolved)
+        };
+        match merged.iter_mut().find(is_same) {
+            Some((known, others)) => {
+                known.join(one);
+                others.append(&mut resolved);
+            }
+            None => merged.push((one, resolved)),
+        }
+    }
+    let mut merged: Vec<Found> = merged.into_iter().map(|(one, _)| one).collect();
+    name(&mut merged, services);
+    merged
 }
 
 fn hold(found: &mut Vec<Found>, ways: Vec<Address>, value: &SecretBytes, index: usize) {
@@ -152,7 +191,8 @@ fn ways(
     texts: &[Text],
     services: &BTreeMap<String, ComposeService>,
 ) -> Vec<Address> {
-    let scopes = scopes(candidate, texts, services);
+    let near = near(candidate, texts, services);
+    let scopes: Vec<_> = near.iter().copied().chain(far(candidate, texts, services)).collect();
     let own = candidate.var.to_ascii_uppercase();
     let own = own.find("PASS").map(|at| &own[..at]).filter(|prefix| !prefix.is_empty()).unwrap_or_default();
     let usual: &[&str] = match kind {
@@ -170,14 +210,25 @@ fn ways(
     let database = anywhere(&["NAME", "DB", "DATABASE", "DBNAME"]).filter(|_| kind == Kind::Postgres);
     let of =
         |host: &str, port: Option<&str>| Address::of(kind, host, port, user.as_deref(), database.as_deref());
-    let mut found: Vec<Address> = Vec::new();
-    for &scope in &scopes {
-        let Some(host) = in_scope(scope, &["HOST", "HOSTNAME"]) else { continue };
-        let way = of(&host, in_scope(scope, &["PORT"]).as_deref());
-        if !found.contains(&way) {
-            found.push(way);
+    let named_in = |scopes: &[Scope<'_>]| {
+        let mut found: Vec<Address> = Vec::new();
+        for &scope in scopes {
+            let Some(host) = in_scope(scope, &["HOST", "HOSTNAME"]) else { continue };
+            let way = of(&host, in_scope(scope, &["PORT"]).as_deref());
+            if !found.contains(&way) {
+                found.push(way);
+            }
         }
+        found
+    };
+    let mut found = named_in(&near);
+    // A password is not shown to the server of another environment: the host of another file counts where it is a
+    // service of this project, or the only one that there is.
+    let mut others = named_in(&scopes);
+    if !found.is_empty() || others.len() > 1 {
+        others.retain(|way| services.contains_key(&way.host) && !found.contains(way));
     }
+    found.append(&mut others);
     // In a container `localhost` is the container; the name of a service leads to one.
     found.sort_by_key(|way| !services.contains_key(&way.host));
     if found.is_empty() {
@@ -206,8 +257,8 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The nearest first.
-fn scopes<'a>(
+/// Its own file, and the environment of services that have the value.
+fn near<'a>(
     candidate: &Candidate,
     texts: &'a [Text],
     services: &'a BTreeMap<String, ComposeService>,
@@ -216,15 +267,21 @@ fn scopes<'a>(
         let mut values = service.environment.values().flatten();
         values.any(|value| *value == candidate.value)
     };
-    let others =
-        texts.iter().enumerate().filter(|(index, _)| *index != candidate.text).map(|(_, other)| other);
     let mut scopes = vec![Scope::File(&texts[candidate.text])];
     scopes.extend(services.values().filter(has_it).map(Scope::Environment));
-    scopes.extend(others.map(Scope::File));
-    // What an image of a server is told when it makes its first user.
-    let servers = services.values().filter(|service| image_kind(service).is_some());
-    scopes.extend(servers.map(Scope::Environment));
     scopes
+}
+
+/// The other files, and what an image of a server is told when it makes its first user.
+fn far<'a>(
+    candidate: &Candidate,
+    texts: &'a [Text],
+    services: &'a BTreeMap<String, ComposeService>,
+) -> impl Iterator<Item = Scope<'a>> {
+    let own = candidate.text;
+    let others = texts.iter().enumerate().filter(move |(index, _)| *index != own).map(|(_, other)| other);
+    let servers = services.values().filter(|service| image_kind(service).is_some());
+    others.map(Scope::File).chain(servers.map(Scope::Environment))
 }
 
 /// What runs in a container of this image, where reseal logs in to that.

@@ -20,7 +20,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What stands in the place of the value; `None` where the process has the variable from somewhere else.
+    /// What stands in the place of the value; `None` where the variable has no such place.
     fn taken(&self, found: &SecretBytes) -> Option<SecretBytes> {
         let Some(place) = self.spot.to_place().filter(|_| self.spot != Spot::Whole) else {
             return Some(found.clone());
@@ -149,10 +149,12 @@ impl Environment {
                 Err(_) => return Has::Unreadable,
             },
         };
-        match found.and_then(|found| wanted.taken(&found)) {
-            Some(found) if key.of(&found) == key.of(&wanted.value) => Has::Expected,
-            Some(_) => Has::Other,
+        match found {
             None => Has::Unset,
+            Some(found) if wanted.taken(&found).is_some_and(|it| key.of(&it) == key.of(&wanted.value)) => {
+                Has::Expected
+            }
+            Some(_) => Has::Other,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use reseal_crypto::random::OsRandom;
 use reseal_crypto::{KeyMaterial, KeyRef, Keyring};
 use reseal_engine::{
-    CancelToken, ColumnPlan, Direction, EngineError, Job, Observer, Outcome, Refusal, RunId, RunKey,
-    RunOptions, RunPlan, Side, Silent, Status, Survey, Verification,
+    CancelToken, ColumnPlan, Direction, EngineError, Job, Observer, Outcome, QuarantineRecord, Refusal,
+    RunId, RunKey, RunOptions, RunPlan, Side, Silent, Status, Survey, Verification,
 };
 use reseal_formats::FormatSpec;
 use reseal_vault::{Event, SecretName, Vault, VaultBatch};
@@ -16,7 +16,7 @@ use super::keys;
 use super::record::{RecordState, RunRecord, latest, records};
 use super::second_copy::{SecondCopy, find_second_copy, waiver};
 use super::target::Target;
-use crate::error::RotateError;
+use crate::error::{RotateError, UNDONE};
 use crate::plan::{Columns, Plan};
 
 /// What a run is prepared for.
@@ -101,7 +101,10 @@ impl ColumnRun {
             (Purpose::Resume, _) => {
                 Err(RotateError::NoRun { columns: name.to_owned(), what: "unfinished run" })
             }
-            (Purpose::Rollback, _) => {
+            (Purpose::Rollback, Some(_)) => {
+                Err(RotateError::NoRun { columns: name.to_owned(), what: UNDONE })
+            }
+            (Purpose::Rollback, None) => {
                 Err(RotateError::NoRun { columns: name.to_owned(), what: "run to take back" })
             }
             (Purpose::Look | Purpose::Run | Purpose::Verify, last) => {
@@ -264,6 +267,16 @@ impl ColumnRun {
     pub async fn status(&self) -> Result<Option<Status>, RotateError> {
         let engine = self.target.engine(self.job()?, RunOptions::default(), Arc::new(Silent));
         Ok(engine.status().await?)
+    }
+
+    /// Values that some pass left as they were: `limit` of them at most.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::Engine`].
+    pub async fn quarantined(&self, limit: u64) -> Result<Vec<QuarantineRecord>, RotateError> {
+        let engine = self.target.engine(self.job()?, RunOptions::default(), Arc::new(Silent));
+        Ok(engine.quarantined(limit).await?)
     }
 
     /// Ends what the vault holds to be unfinished of these columns: the database went on without it.

@@ -55,6 +55,12 @@ impl Columns {
         self.to.clone().unwrap_or_else(|| self.from.as_target())
     }
 
+    /// A column that both describe.
+    fn shared_with(&self, other: &Self) -> Option<&String> {
+        let is_same_table = self.server == other.server && bare(&self.table) == bare(&other.table);
+        self.columns.iter().find(|column| is_same_table && other.columns.contains(column))
+    }
+
     pub(super) fn check(&self, name: &str, span: Range<usize>, plan: &PlanFile) -> Result<(), Finding> {
         let Some(server) = plan.servers.get(&self.server) else {
             return Err(Finding::new(
@@ -89,6 +95,23 @@ impl Columns {
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Finding::new(span, format!("columns `{name}` name a column twice")));
         }
+        let shared = plan
+            .columns
+            .iter()
+            .take_while(|(other, _)| other.as_str() != name)
+            .find_map(|(other, columns)| Some((other, self.shared_with(columns.get_ref())?)));
+        if let Some((other, column)) = shared {
+            return Err(Finding::new(
+                span,
+                format!("columns `{other}` and `{name}` both name column `{column}`"),
+            )
+            .remedy("a value is under one key at a time: name each column once"));
+        }
         Ok(())
     }
+}
+
+/// The name of a table without the schema that is the usual one.
+fn bare(table: &str) -> &str {
+    table.strip_prefix("public.").or(table.strip_prefix("main.")).unwrap_or(table)
 }

@@ -11,10 +11,44 @@ pub struct PlanError {
     line: Option<usize>,
     message: String,
     remedy: Option<String>,
+    vault: NamedVault,
     source: Option<std::io::Error>,
 }
 
+/// What a plan that cannot be used says about the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedVault {
+    /// It names this one.
+    Named(PathBuf),
+    /// It names none.
+    NotNamed,
+    /// That cannot be told, or is not to be believed.
+    Unknown,
+}
+
+impl NamedVault {
+    /// The names at the top of a plan end where its first table begins; all of them have to make sense.
+    fn of(path: &Path, text: &str) -> Self {
+        const KNOWN: [&str; 6] = ["schema", "vault", "prefix", "environment", "timezone", "leftovers"];
+        let top = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+        let Ok(top) = toml::from_str::<toml::Table>(&top.collect::<Vec<_>>().join("\n")) else {
+            return Self::Unknown;
+        };
+        match top.get("vault") {
+            _ if top.keys().any(|name| !KNOWN.contains(&name.as_str())) => Self::Unknown,
+            None => Self::NotNamed,
+            Some(toml::Value::String(vault)) => Self::Named(path.parent().unwrap_or(path).join(vault)),
+            Some(_) => Self::Unknown,
+        }
+    }
+}
+
 impl PlanError {
+    /// What the file says about the vault all the same.
+    pub fn vault(&self) -> &NamedVault {
+        &self.vault
+    }
+
     /// The line, from 1, if it is known.
     pub fn line(&self) -> Option<usize> {
         self.line
@@ -27,7 +61,14 @@ impl PlanError {
 
     pub(super) fn read(path: &Path, source: std::io::Error) -> Self {
         let message = "cannot be read".to_owned();
-        Self { path: path.to_owned(), line: None, message, remedy: None, source: Some(source) }
+        Self {
+            path: path.to_owned(),
+            line: None,
+            message,
+            remedy: None,
+            vault: NamedVault::Unknown,
+            source: Some(source),
+        }
     }
 
     pub(super) fn untrusted(path: &Path, doubt: &str) -> Self {
@@ -38,6 +79,7 @@ impl PlanError {
             line: None,
             message: format!("was found, not named, and {doubt}"),
             remedy: Some(remedy.to_owned()),
+            vault: NamedVault::Unknown,
             source: None,
         }
     }
@@ -45,7 +87,8 @@ impl PlanError {
     pub(super) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let (message, remedy) = reword(error.message());
         let line = error.span().map(|span| line_of(text, span.start));
-        Self { path: path.to_owned(), line, message, remedy, source: None }
+        let vault = NamedVault::of(path, text);
+        Self { path: path.to_owned(), line, message, remedy, vault, source: None }
     }
 }
 
@@ -69,13 +112,20 @@ impl std::error::Error for PlanError {
 #[derive(Debug)]
 pub(super) struct Finding {
     span: Range<usize>,
+    /// The field of the table that it is about.
+    field: Option<&'static str>,
     message: String,
     remedy: Option<String>,
 }
 
 impl Finding {
     pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), remedy: None }
+        Self { span, field: None, message: message.into(), remedy: None }
+    }
+
+    /// About this field of the table at whose place it is.
+    pub(super) fn at(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
     }
 
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -89,9 +139,24 @@ impl Finding {
     }
 
     pub(super) fn locate(self, path: &Path, text: &str) -> PlanError {
-        let line = Some(line_of(text, self.span.start));
-        PlanError { path: path.to_owned(), line, message: self.message, remedy: self.remedy, source: None }
+        let line = Some(
+            line_of(text, self.span.start)
+                + self.field.map_or(0, |field| below(text, self.span.start, field)),
+        );
+        let vault = NamedVault::of(path, text);
+        let Self { message, remedy, .. } = self;
+        PlanError { path: path.to_owned(), line, message, remedy, vault, source: None }
     }
+}
+
+/// How many lines below the head of a table a field stands; none if it is in the same line, or not found.
+fn below(text: &str, head: usize, field: &str) -> usize {
+    let lines = text.get(head..).unwrap_or_default().lines().enumerate();
+    let mut table = lines.take_while(|(at, line)| *at == 0 || !line.trim_start().starts_with('['));
+    let is_field = |line: &str| {
+        line.trim_start().strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    table.find(|(_, line)| is_field(line)).map_or(0, |(at, _)| at)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -101,6 +166,10 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// Splits serde's "unknown field `x`, expected one of `a`, `b`" into what is wrong and what is near.
 fn reword(message: &str) -> (String, Option<String>) {
     let message = message.trim_end();
+    if message.starts_with("invalid type: string") && message.ends_with("expected a sequence") {
+        let remedy = "write its words in brackets, each in quotes: [\"program\", \"argument\"]";
+        return ("a list belongs here, not a text".to_owned(), Some(remedy.to_owned()));
+    }
     let Some((wrong, expected)) = message.split_once(", expected ") else {
         return (message.to_owned(), None);
     };
@@ -151,6 +220,23 @@ mod tests {
         assert_eq!(remedy.as_deref(), Some("did you mean `columns`?"));
         let (_, remedy) = reword("unknown field `zzzzzz`, expected `url` or `kind`");
         assert_eq!(remedy.as_deref(), Some("known here: url, kind"));
+    }
+
+    #[test]
+    fn a_field_is_found_below_the_head_of_its_table() {
+        assert_eq!(below("[a]\nkind = 1\n url= 2\n[b]\nurl = 3", 0, "url"), 2);
+        assert_eq!(below("[a]\n[b]\nurl = 1", 0, "url"), 0);
+    }
+
+    #[test]
+    fn a_broken_plan_still_names_its_vault() {
+        let named = |text| NamedVault::of(Path::new("/plan/reseal.toml"), text);
+        let vault = NamedVault::Named("/plan/v".into());
+        assert_eq!(named("vault = 'v'\n[secrets.a]\nno = such\n[["), vault);
+        assert_eq!(named("schema = 1\n[secrets.a]\nvault = 'v'"), NamedVault::NotNamed);
+        for text in ["valt = 'v'\n", "vault = \n[a]", "vault = 1", "leftovers = [\n[1]]\nvault = 'v'"] {
+            assert_eq!(named(text), NamedVault::Unknown, "{text}");
+        }
     }
 
     #[test]

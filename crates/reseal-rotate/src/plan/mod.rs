@@ -15,7 +15,7 @@ mod times;
 mod trust;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use toml::Spanned;
 use crate::error::RotateError;
 
 pub use columns::{Columns, Limits};
-pub use error::PlanError;
+pub use error::{NamedVault, PlanError};
 pub use password::holds_password;
 pub use people::{
     Evidence, Format, Incident, Lock, MailServer, Notify, Occasion, Recipient, Records, Schedule,
@@ -167,6 +167,20 @@ impl Plan {
         };
         let secret = secret.get_ref();
         Ok(self.file.defaults.as_ref().map_or_else(|| secret.clone(), |defaults| secret.over(defaults)))
+    }
+
+    /// Every secret that the plan names, by its name in the vault: those that it manages, and those that servers are
+    /// logged in to with.
+    pub fn names_in_vault(&self) -> Vec<String> {
+        let servers = self.file.servers.values().map(Spanned::get_ref);
+        let logins =
+            servers.flat_map(|server| server.login.iter().chain(server.admin.iter().map(|one| &one.login)));
+        let logged_in = logins.filter_map(|login| match login {
+            Login::Secret(name) => Some(name),
+            Login::Peer | Login::Environment => None,
+        });
+        let names: BTreeSet<_> = self.file.secrets.keys().chain(logged_in).collect();
+        names.into_iter().map(|name| self.secret_name(name)).collect()
     }
 
     /// A server by the name that the plan gives it.

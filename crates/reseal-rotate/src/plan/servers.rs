@@ -134,6 +134,7 @@ impl Server {
         let has_password = |url: &String| holds_password(url) || holds_password(&format!("any://{url}"));
         if urls.into_iter().any(has_password) {
             return Err(Finding::new(span, format!("the URL of server `{name}` holds a password"))
+                .at(if self.url.is_some() { "url" } else { "nodes" })
                 .remedy("put it into the vault and write login = \"secret:NAME\""));
         }
         let missing =

@@ -4,11 +4,10 @@ use reseal_crypto::OsRandom;
 use reseal_vault::{Label, SecretName, Timestamp, Vault, VaultError, VersionSelector, VersionState};
 
 use super::action::{Action, Which};
-use super::connector::Values;
+use super::connector::{StepError, Values};
 use super::finding::{Finding, Subject, Truth};
 use super::freeze::{self, Former};
 use super::outside::Outside;
-use super::proposal::not_rehearsed;
 use super::record::{Rotation, State, Step, latest, turn};
 use crate::error::RotateError;
 use crate::plan::Plan;
@@ -115,21 +114,20 @@ impl Claim {
     }
 
     /// Looks at everything: one finding for each thing. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`RotateError::Rehearsal`] if a server does not say which of two roles is in use.
-    pub async fn look(&mut self, outside: &mut Outside<'_>) -> Result<Vec<Finding>, RotateError> {
-        Ok(self.look_at_steps(outside).await?.into_iter().flatten().collect())
+    pub async fn look(&mut self, outside: &mut Outside<'_>) -> Vec<Finding> {
+        self.look_at_steps(outside).await.into_iter().flatten().collect()
     }
 
     /// The same, step by step.
-    pub(super) async fn look_at_steps(
-        &mut self,
-        outside: &mut Outside<'_>,
-    ) -> Result<Vec<Vec<Finding>>, RotateError> {
-        self.find_turn(outside).await?;
+    pub(super) async fn look_at_steps(&mut self, outside: &mut Outside<'_>) -> Vec<Vec<Finding>> {
         let mut all = Vec::new();
+        if let Err((at, why)) = self.find_turn(outside).await {
+            // Which of two roles is to stand in files and to be changed next is not known.
+            all.resize(self.steps.len(), Vec::new());
+            let login = self.steps.iter().position(|step| matches!(step.action, Action::TestLogin { .. }));
+            all[login.unwrap_or(0)].push(Finding::new(Subject::Login, at, Truth::Unknown, why.to_string()));
+            return all;
+        }
         for step in &self.steps {
             let mut action = step.action.clone();
             if let Action::AddLogin(at) = &action
@@ -147,29 +145,22 @@ impl Claim {
             found.iter_mut().for_each(|finding| self.tell_of_overlap(finding));
             all.push(found);
         }
-        Ok(all)
+        all
     }
 
     fn tell_of_overlap(&self, finding: &mut Finding) {
-        let is_old = matches!(finding.subject, Subject::OldValue | Subject::File);
-        if self.overdue.is_some()
-            && is_old
-            && finding.truth == Truth::Differs
-            && finding.saw.contains("still")
-        {
+        if self.overdue.is_some() && finding.lingers {
             finding.saw.push_str(&format!("; its overlap is over: `reseal rotate retire {}`", self.name));
         }
     }
 
     /// Which of two roles that take turns is in use, only the server knows.
-    async fn find_turn(&mut self, outside: &mut Outside<'_>) -> Result<(), RotateError> {
+    async fn find_turn(&mut self, outside: &mut Outside<'_>) -> Result<(), (String, StepError)> {
         let found = self.steps.iter().find(|step| step.action.login().is_some_and(|at| at.turn.is_some()));
-        let Some((action, at)) = found.and_then(|step| Some((&step.action, step.action.login()?))) else {
-            return Ok(());
-        };
+        let Some(at) = found.and_then(|step| step.action.login()) else { return Ok(()) };
         let is_turned = outside.is_turned(at, Which::New, &self.values.new).await;
         // Where neither is let in, the look at the login says so.
-        if is_turned.map_err(|why| not_rehearsed(&self.name, action, why))? == Some(true) {
+        if is_turned.map_err(|why| (at.to_string(), why))? == Some(true) {
             self.steps.iter_mut().for_each(|step| step.action.swap_turn());
             self.values = self.values.clone().of_turn(turn(&self.steps));
         }
@@ -192,7 +183,7 @@ fn former(brought: Option<&Rotation>, is_overdue: bool) -> Former {
             Former { works: true, place: Some(Which::Old) }
         }
         Some(last) if last.retires() => Former { works: false, place: Some(Which::Nothing) },
-        // With one value at a time, the place of the previous one keeps it.
-        Some(_) => Former { works: false, place: Some(Which::Old) },
+        // It had no place by the plan of that time: what stands in one now is nobody's to judge, least of all to fill.
+        Some(_) => Former { works: false, place: None },
     }
 }

@@ -79,11 +79,18 @@ pub struct Finding {
     pub truth: Truth,
     /// What was seen, scrubbed of values.
     pub saw: String,
+    /// Whether it is an old value that should have ended.
+    pub(super) lingers: bool,
 }
 
 impl Finding {
     /// A line.
     pub fn new(subject: Subject, target: impl Into<String>, truth: Truth, saw: impl Into<String>) -> Self {
-        Self { subject, target: target.into(), truth, saw: saw.into() }
+        Self { subject, target: target.into(), truth, saw: saw.into(), lingers: false }
+    }
+
+    /// The same, of an old value that should have ended.
+    pub(super) fn lingering(self) -> Self {
+        Self { lingers: true, ..self }
     }
 }

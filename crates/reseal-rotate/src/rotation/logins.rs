@@ -76,7 +76,9 @@ impl<'a> Logins<'a> {
                     let mut found = Vec::new();
                     for (place, service) in party.everywhere(values, at).await {
                         let (truth, saw) = tried(&service, at, values.get(*value), *accepted).await;
-                        found.push(Finding::new(subject, place, truth, saw));
+                        let lingers = !accepted && truth == Truth::Differs;
+                        let finding = Finding::new(subject, place, truth, saw);
+                        found.push(if lingers { finding.lingering() } else { finding });
                     }
                     found
                 }

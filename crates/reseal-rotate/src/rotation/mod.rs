@@ -26,6 +26,7 @@ mod party;
 mod proposal;
 mod record;
 mod records;
+mod round;
 mod sync;
 
 pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
@@ -39,4 +40,5 @@ pub use outside::Outside;
 pub use owed::{Owed, owe, owed};
 pub use proposal::{KeyCopy, NewValue, Proposal};
 pub use record::{Act, Phase, Rotation, State, Step, StepState, latest, rotations};
+pub use round::{Member, go_together};
 pub use sync::Sync;

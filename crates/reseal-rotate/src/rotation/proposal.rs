@@ -88,7 +88,12 @@ impl Proposal {
         let full_name = plan.secret_name(name);
         let last = latest(vault, &full_name)?;
         if let Some(open) = last.as_ref().filter(|last| last.is_open()) {
-            return Err(RotateError::open(open));
+            return Err(match RotateError::open(open) {
+                RotateError::Open { secret, state, next, is_parked, .. } => {
+                    RotateError::Open { secret, state, next, is_parked, in_emergency: emergency }
+                }
+                other => other,
+            });
         }
         let secret: SecretName = full_name.parse()?;
         let strategy = settings.strategy.ok_or_else(|| RotateError::NotRotated {

@@ -368,6 +368,10 @@ impl Rotation {
         &self.stands
     }
 
+    pub(super) fn sync_overtaken(&self) -> RotateError {
+        RotateError::SyncOvertaken { name: self.name.clone(), version: self.to }
+    }
+
     /// What it does, as the audit log has it.
     pub(super) fn doing(&self) -> &'static str {
         if self.is_sync { "sync" } else { "rotate" }

@@ -37,7 +37,7 @@ impl Sync {
         mut claim: Claim,
         outside: &mut Outside<'_>,
     ) -> Result<(Option<Self>, Vec<Finding>), RotateError> {
-        let found = claim.look_at_steps(outside).await?;
+        let found = claim.look_at_steps(outside).await;
         refuse_unproved(&claim, &found)?;
         let all: Vec<Finding> = found.iter().flatten().cloned().collect();
         let needed = needed(&claim.steps, &found, outside);

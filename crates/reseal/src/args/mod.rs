@@ -17,7 +17,7 @@ use clap_complete::Shell;
 pub(crate) use adopt::AdoptArgs;
 pub(crate) use env::{EnvCheckArgs, EnvCommand, EnvFileArgs, EnvGetArgs, EnvSetArgs, PartArgs};
 pub(crate) use global::{Global, Opener};
-pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs};
+pub(crate) use reencrypt::{ColumnsArg, DemoArgs, ReencryptCommand, RunArgs, RunsArgs};
 pub(crate) use rotate::{
     CheckArgs, OweArgs, RollbackArgs, RotateAction, RotateArgs, RotateCommand, RotateNames, SyncArgs,
 };
@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Store a value as the next version of a secret
     #[command(
-        after_help = "The value comes from a prompt (asked twice), `-` (stdin, one trailing newline is removed),\n\
+        after_help = "The value comes from a prompt (asked twice), `-` (stdin; one line end, LF or CR LF, is removed but from --kind file),\n\
         --value-file or --value-fd (kept byte for byte). Never from the command line.\n\n\
         Examples:\n  reseal put crm/smtp/password\n  pass show smtp | reseal put crm/smtp/password -\n  \
         reseal put crm/db-key --pending --value-fd 3 3< key.txt"

@@ -26,8 +26,9 @@ pub(crate) enum ReencryptCommand {
     #[command(after_help = "Examples:\n  reseal reencrypt resume client-preferences")]
     Resume(RunArgs),
     /// Show the runs and how far they are
-    #[command(after_help = "Examples:\n  reseal reencrypt status\n  reseal reencrypt status --json")]
-    Status(ColumnsArg),
+    #[command(after_help = "Examples:\n  reseal reencrypt status\n  \
+        reseal reencrypt status client-preferences --quarantine\n  reseal reencrypt status --json")]
+    Status(RunsArgs),
     /// Open every value under the key it should have, and count
     #[command(after_help = "Examples:\n  reseal reencrypt verify client-preferences")]
     Verify(ColumnsArg),
@@ -42,6 +43,16 @@ pub(crate) struct ColumnsArg {
     /// Names of `[columns.NAME]` in the plan; all of them if none is given
     #[arg(value_name = "COLUMNS")]
     pub(crate) columns: Vec<String>,
+}
+
+/// `reencrypt status`
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    #[command(flatten)]
+    pub(crate) which: ColumnsArg,
+    /// List the values that were left as they are: table, column, row key and reason, never the value
+    #[arg(long)]
+    pub(crate) quarantine: bool,
 }
 
 /// `reencrypt run`
@@ -72,7 +83,7 @@ pub(crate) struct RunArgs {
     /// Passes over the table before it gives up on writers that still use the old key
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) passes: NonZeroU32,
-    /// Values that may be left as they are, because they open under neither key, before it stops
+    /// Values that may be left as they are, because they open under neither key, before it stops; empty ones do not count
     #[arg(long, value_name = "N", default_value_t = reseal_engine::RunOptions::default().quarantine_max)]
     pub(crate) max_quarantine: u64,
 }

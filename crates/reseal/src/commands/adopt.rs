@@ -1,6 +1,5 @@
 //! `adopt`: from living `.env` and compose files to a plan and a filled vault.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +69,7 @@ fn planned_vault(app: &App, directory: &Path) -> Outcome<Option<String>> {
     Ok(Some(relative(&base, &resolved).display().to_string()))
 }
 
-/// Stores the values, then writes the plan: one that is there is true.
+/// Stores the values, then gives the plan its name: one that is there is true. Killed in between, the same command goes on.
 fn keep(app: &App, draft: &Draft, path: &Path, changed_at: Option<Timestamp>) -> Outcome<usize> {
     let mut vault = app.vault()?;
     let mut new = Vec::new();
@@ -82,12 +81,12 @@ fn keep(app: &App, draft: &Draft, path: &Path, changed_at: Option<Timestamp>) ->
             new.push((name, NewVersion { expect, changed_at, attributes, ..version }));
         }
     }
-    let mut plan = NewFile::create(path)?;
+    let mut plan = NewFile::beside(path, "adopt")?;
+    // Everyone who runs reseal here reads it, and nobody else may write it.
+    plan.content().set_permissions(PermissionsExt::from_mode(0o644))?;
     plan.write(draft.plan.as_bytes())?;
     let stored = if new.is_empty() { 0 } else { vault.put_all(new)?.len() };
-    // Everyone who runs reseal here reads it, and nobody else may write it.
-    fs::set_permissions(path, PermissionsExt::from_mode(0o644))?;
-    plan.keep();
+    plan.rename(path, false)?;
     Ok(stored)
 }
 
@@ -128,8 +127,7 @@ fn tell(app: &App, args: &AdoptArgs, draft: &Draft, path: &Path, stored: usize) 
     if !args.dry_run {
         app.ui.note("next: read the plan, then `reseal rotate plan`");
     }
-    let is_refused = |secret: &Adopted| secret.login == Some(Login::Refused);
-    Ok(if draft.secrets.iter().any(is_refused) { Exit::NotHeld } else { Exit::Done })
+    Ok(if draft.has_refused { Exit::NotHeld } else { Exit::Done })
 }
 
 fn words(draft: &Draft, path: &Path, stored: usize) -> String {

@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use reseal_crypto::Random;
-use reseal_crypto::random::OsRandom;
 use reseal_vault::{Event, SnapshotInfo, Vault};
 
 use super::snapshots::object;
@@ -90,10 +88,7 @@ fn put_back(
 
 /// The file under another name beside its place, whole and durable.
 fn draft(vault: &mut Vault, info: &SnapshotInfo, path: &Path, is_own_place: bool) -> Outcome<NewFile> {
-    let mut tag = [0; 8];
-    OsRandom.fill(&mut tag).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-    let beside = path.with_file_name(format!(".reseal-restore-{:016x}", u64::from_be_bytes(tag)));
-    let mut draft = NewFile::create(&beside)?;
+    let mut draft = NewFile::beside(path, "restore")?;
     vault.snapshot_read(info.id, Event::done("snapshot read"), draft.content())?;
     if let Some(origin) = &info.origin {
         let file = draft.content();

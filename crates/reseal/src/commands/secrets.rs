@@ -31,8 +31,12 @@ pub(crate) fn put(app: &App, args: &PutArgs) -> Outcome {
     let mut vault = app.vault()?;
     check_replaceable(app, &mut vault, &name, &args.version)?;
     // Asked for only now: nobody types a value for a vault that does not open or take it.
-    let value = input::read_value(&args.value, app.asker(), name.as_str())?;
     let kind = kind_of(app, &mut vault, &name, &args.version)?;
+    let value = match (&args.value.stdin, kind) {
+        // Every byte of a file is part of it.
+        (Some(_), SecretKind::File) => input::read_all(std::io::stdin().lock(), "stdin")?,
+        _ => input::read_value(&args.value, app.asker(), name.as_str())?,
+    };
     let number = store(&mut vault, &name, kind, value, &args.version)?;
     told_stored(app, &name, number, args.version.pending)
 }
@@ -71,6 +75,7 @@ pub(crate) fn generate_value(app: &App, args: &GenerateArgs) -> Outcome {
     let name: SecretName = name.parse()?;
     let mut vault = app.vault()?;
     check_replaceable(app, &mut vault, &name, &args.version)?;
+    app.guard_drawn(&mut vault, &name, args.version.vault_only || args.version.pending)?;
     let kind = kind_of(app, &mut vault, &name, &args.version)?;
     let number = store(&mut vault, &name, kind, generate(format, size, &OsRandom)?, &args.version)?;
     told_stored(app, &name, number, args.version.pending)
@@ -237,8 +242,8 @@ fn check_replaceable(app: &App, vault: &mut Vault, name: &SecretName, args: &Ver
     app.guard_managed(vault, name, args.vault_only || args.pending)
 }
 
-/// The kind that is asked for, else a key for what is to seal reseal's own format, else that of the newest version, else
-/// a password.
+/// The kind that is asked for, else a key for what is to seal reseal's own format, else that of the newest version, which
+/// for a current one is not the pending one, else a password.
 fn kind_of(app: &App, vault: &mut Vault, name: &SecretName, args: &VersionArgs) -> Outcome<SecretKind> {
     if let Some(kind) = args.kind {
         return Ok(kind.into());
@@ -247,7 +252,11 @@ fn kind_of(app: &App, vault: &mut Vault, name: &SecretName, args: &VersionArgs) 
         return Ok(SecretKind::Key);
     }
     match vault.history(name) {
-        Ok(versions) => Ok(versions.last().map_or(SecretKind::Password, |version| version.kind)),
+        Ok(versions) => {
+            // A new key that waits may be of another kind than the one that values are under.
+            let is_like = |version: &&VersionInfo| args.pending || !version.labels.contains(&Label::Pending);
+            Ok(versions.iter().rfind(is_like).map_or(SecretKind::Password, |version| version.kind))
+        }
         Err(error) if error.kind() == reseal_vault::ErrorKind::NotFound => Ok(SecretKind::Password),
         Err(error) => Err(error.into()),
     }

@@ -134,7 +134,7 @@ fn leftovers(app: &App) -> Outcome<Vec<PathBuf>> {
     found.sort();
     found.dedup();
     if found.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "no file matches `leftovers` of the plan"));
+        app.ui.note("no file matches `leftovers` of the plan: nothing is lying around");
     }
     Ok(found)
 }

@@ -7,7 +7,7 @@ use reseal_crypto::kdf::KdfParams;
 use reseal_crypto::random::OsRandom;
 use reseal_crypto::slot::{Opener as VaultOpener, SlotKdf};
 use reseal_crypto::{SecretBytes, Suite, text};
-use reseal_vault::{CreateOptions, Created, NewSlot, RecoveryCode, SlotInfo, Vault};
+use reseal_vault::{CreateOptions, Created, NewSlot, RecoveryCode, SlotInfo, Thing, Vault, VaultError};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -23,6 +23,9 @@ use crate::when;
 
 /// How long a passphrase derivation should take.
 const KDF_TARGET: Duration = Duration::from_millis(700);
+
+/// A passphrase of fewer bytes is warned of.
+const SHORT: usize = 12;
 
 /// `init`: a new vault with one slot and a recovery code.
 ///
@@ -40,6 +43,10 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
             .hint("give --auditor-key-file FILE"));
     }
     let path = app.vault_path()?;
+    if path.symlink_metadata().is_ok() {
+        // Before anybody is asked for anything.
+        return Err(VaultError::Exists { what: Thing::File, name: path.display().to_string() }.into());
+    }
     let opener = match app.global.opener()? {
         Some(named) => vault_opener(&named)?.opener,
         None => VaultOpener::Passphrase(input::passphrase(asked(
@@ -47,6 +54,14 @@ pub(crate) fn init(app: &App, args: &InitArgs) -> Outcome {
             "give --passphrase-file, --passphrase-command, --passphrase-fd or --key-file",
         )?)?),
     };
+    // EXPOSE: only its length is looked at.
+    if let VaultOpener::Passphrase(passphrase) = &opener
+        && passphrase.expose().len() < SHORT
+    {
+        app.ui.warn(format!(
+            "a passphrase of fewer than {SHORT} characters is soon guessed by whoever has the file; `reseal key passwd` changes it"
+        ));
+    }
     make_parent(&path)?;
     // Code and key exist once, in this process: whatever may stand in the way of keeping them comes before the vault.
     let mut code_file = args.recovery_code_file.as_deref().map(NewFile::create).transpose()?;

@@ -217,7 +217,7 @@ fn the_wrong_key_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_a_failure_with_its_state_kept() {
+fn a_server_that_is_not_there_is_named() {
     let columns = Columns::ready();
     let plan = std::fs::read_to_string(columns.session.path("reseal.toml")).unwrap();
     let start = plan.find("kind = ").unwrap();
@@ -228,7 +228,33 @@ fn a_server_that_is_not_there_is_a_failure_with_its_state_kept() {
         format!("{}{server}{}", &plan[..start], &plan[end..]),
     )
     .unwrap();
-    columns.session.run(&["reencrypt", "plan"]).code(1).says("connect to Postgres");
+    let ended = columns.session.run(&["reencrypt", "plan"]).code(1);
+    let ended = ended
+        .says("cannot plan `prefs` on server `db`")
+        .says("at 127.0.0.1:1 (database none, role nobody): ");
+    // Nothing was begun.
+    assert!(!ended.stderr.contains("state"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_trigger_that_raises_names_its_table_and_the_way_back() {
+    let columns = Columns::ready();
+    let before = columns.email(150);
+    let raises = format!(
+        "CREATE TRIGGER no BEFORE UPDATE ON {TABLE} WHEN NEW.id = 150 BEGIN SELECT raise(ABORT, OLD.id); END"
+    );
+    columns.database.execute_batch(&raises).unwrap();
+    let session = &columns.session;
+    session
+        .run(&["reencrypt", "run", "-y"])
+        .code(1)
+        .says(&format!("of main.{TABLE}: a trigger of the table raised an error"))
+        .says("nothing of this batch was written")
+        .says("`reseal reencrypt rollback prefs`");
+    assert_eq!(columns.email(150), before);
+    columns.database.execute_batch("DROP TRIGGER no").unwrap();
+    session.run(&["reencrypt", "rollback", "-y"]).done();
+    session.run(&["reencrypt", "rollback", "-y"]).code(3).says("cannot take back `prefs`");
 }
 
 #[test]
@@ -238,6 +264,39 @@ fn what_this_version_does_not_do_is_not_passed_over() {
     let with = plan.replace("key = \"db-key\"\n", "key = \"db-key\"\ncompanions = [\"email_index\"]\n");
     std::fs::write(columns.session.path("reseal.toml"), with).unwrap();
     columns.session.run(&["reencrypt", "run", "-y"]).code(8).says("ask for `companions`");
+}
+
+#[test]
+fn a_column_is_described_once() {
+    let columns = Columns::two();
+    let path = columns.session.path("reseal.toml");
+    let plan = std::fs::read_to_string(&path).unwrap();
+    let twice = plan.replace("columns = [\"full_name_encrypted\"]", "columns = [\"email_encrypted\"]");
+    std::fs::write(
+        path,
+        twice.replacen(&format!("table = \"{TABLE}\""), &format!("table = \"main.{TABLE}\""), 1),
+    )
+    .unwrap();
+    columns.session.run(&["reencrypt", "plan"]).code(2).says("both name column `email_encrypted`");
+}
+
+#[test]
+fn empty_values_are_no_fault() {
+    let columns = Columns::ready();
+    columns.set_email(7, "");
+    let run = columns.run_object(0);
+    assert_eq!(
+        ["rewritten", "quarantined", "empty"].map(|count| run[count].as_u64()),
+        [Some(599), Some(0), Some(1)]
+    );
+    assert_eq!(columns.email(7), "");
+    let session = &columns.session;
+    assert!(session.run(&["reencrypt", "verify"]).done().stdout.contains("1 empty value left as it is"));
+    let listed = session.run(&["reencrypt", "status", "--quarantine"]).done().stdout;
+    assert!(listed.contains("id = 7  empty"), "{listed}");
+    // Not even one of them is too many.
+    let back = session.run(&["reencrypt", "rollback", "-y", "--max-quarantine", "0"]).done().stdout;
+    assert!(back.contains("1 empty value"), "{back}");
 }
 
 #[test]

@@ -59,7 +59,12 @@ fn where_nobody_can_be_asked_the_hint_says_what_to_give() {
     let bare = |arguments: &[&str]| Ended::of(session.bare(arguments).output().unwrap());
     bare(&["init", "--no-input"]).code(2).says("hint: give --passphrase-file");
     std::fs::write(session.path("old"), "old passphrase").unwrap();
-    bare(&["--passphrase-file", "old", "init", "--no-recovery-code", "--kdf-memory", "64"]).done();
+    let made = bare(&["--passphrase-file", "old", "init", "--no-recovery-code", "--kdf-memory", "64"]).done();
+    assert!(!made.stderr.contains("soon guessed"), "{made:?}");
+    std::fs::write(session.path("short"), "a").unwrap();
+    let short =
+        ["--vault", "w", "--passphrase-file", "short", "init", "--no-recovery-code", "--kdf-memory", "64"];
+    bare(&short).done().says("soon guessed");
     bare(&["--passphrase-file", "old", "key", "passwd", "--no-input"])
         .code(2)
         .says("hint: give --new-passphrase-file");

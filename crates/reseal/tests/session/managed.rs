@@ -1,6 +1,7 @@
 //! A secret that the plan manages is not changed in the vault alone by mistake.
 
 use super::columns::Columns;
+use super::{Ended, Session};
 
 #[test]
 fn what_is_current_of_a_managed_secret_stays_unless_the_vault_alone_is_meant() {
@@ -17,6 +18,20 @@ fn what_is_current_of_a_managed_secret_stays_unless_the_vault_alone_is_meant() {
     session.run(&["revert", "crm/db-key", "--to", "1", "--vault-only"]).done();
     session.run(&["delete", "crm/db-key", "--vault-only"]).done();
     session.run(&["undelete", "crm/db-key"]).done();
+}
+
+#[test]
+fn the_key_that_values_are_under_is_brought_and_not_drawn() {
+    let columns = Columns::new();
+    let session = &columns.session;
+    let path = session.path("reseal.toml");
+    let plan = std::fs::read_to_string(&path).unwrap();
+    // A key that the vault has not got yet.
+    std::fs::write(path, plan.replace("\"db-key\"", "\"new-key\"")).unwrap();
+    session.run(&["generate", "crm/new-key", "--pending"]).done();
+    session.run(&["generate", "crm/new-key"]).code(8).says("opens nothing").says("`reseal put crm/new-key`");
+    session.feed(&["put", "crm/new-key", "-"], b"the old passphrase").done();
+    session.run(&["reencrypt", "plan"]).done();
 }
 
 #[test]
@@ -96,4 +111,35 @@ fn an_empty_reason_waives_nothing() {
             .code(2)
             .says("a reason in words");
     }
+}
+
+#[test]
+fn a_broken_plan_keeps_nobody_from_the_vault_that_it_names() {
+    let session = Session::new();
+    session.feed(&["put", "a", "-"], b"value").done();
+    let run = |arguments: &[&str]| {
+        let mut command = session.bare(&[&["--key-file", "key", "--no-input"], arguments].concat());
+        Ended::of(command.env_remove("RESEAL_VAULT").output().unwrap())
+    };
+    let plan = |text: &str| std::fs::write(session.path("reseal.toml"), text).unwrap();
+    plan("schema = 1\nvault = \"v.vault\"\n[secrets.a]\nwrite = 1\n");
+    for arguments in [
+        &["list"][..],
+        &["history", "a"],
+        &["key", "list"],
+        &["audit", "verify"],
+        &["export", "a", "--format", "env"],
+        &["backup", "create", "copy"],
+    ] {
+        run(arguments).done().says("the plan cannot be used");
+    }
+    assert_eq!(run(&["get", "a"]).done().stdout, "value");
+    run(&["init", "--no-recovery-code"]).code(7).says("v.vault");
+    run(&["rotate", "plan"]).code(2);
+    run(&["delete", "a"]).code(2).says("--vault-only changes the vault all the same");
+    run(&["delete", "a", "--vault-only"]).done();
+    // Which vault is meant cannot be told: another one would have other values.
+    plan("schema = 1\nvault = v.vault\n");
+    run(&["list"]).code(2).says("name the vault with --vault");
+    session.run(&["list"]).done();
 }

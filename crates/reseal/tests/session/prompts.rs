@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
@@ -129,4 +130,32 @@ fn ctrl_c_at_the_question_of_a_run_begins_nothing() {
     assert_eq!(ended(&mut child), Some(130));
     let status = columns.session.json(&["reencrypt", "status"]);
     assert_eq!(status["columns"][0]["state"], serde_json::Value::Null);
+}
+
+#[test]
+fn an_agent_lets_go_of_the_terminal() {
+    let session = Session::new();
+    let Terminal { master, slave } = Terminal::new();
+    let bare = session.bare(&["--key-file", "key", "unlock", "--for", "1m"]);
+    let mut command = Command::new("setsid");
+    // Who leads the session stays, and has the terminal open no more: its end would take it from everybody.
+    let leader = "\"$@\" < /dev/null > /dev/null 2>&1 || exit; exec sleep 100 < /dev/null > /dev/null 2>&1";
+    command
+        .args(["--ctty", "sh", "-c", leader, "sh"])
+        .arg(bare.get_program())
+        .args(bare.get_args())
+        .env_clear();
+    command.envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(bare.get_current_dir().unwrap()).stdin(slave.try_clone().unwrap());
+    command.stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut ends = [PollFd::new(&master, PollFlags::empty())];
+    let hung_up = poll(&mut ends, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
+    let is_led = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_led, "the agent starts");
+    session.run(&["lock"]).done();
+    assert!(hung_up == 1 && ends[0].revents().contains(PollFlags::HUP), "somebody holds the terminal");
 }

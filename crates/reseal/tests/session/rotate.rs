@@ -104,7 +104,17 @@ fn what_fails_is_taken_back_and_says_so_without_values() {
     assert!(!parked.stderr.contains("first-value"), "{parked:?}");
     assert_eq!(env(&session), ENV);
     session.run(&["rotate", "api/key"]).code(10).says("rotate resume api/key");
+    let status = session.run(&["rotate", "status"]).done();
+    for words in ["broken: # kept", "`reseal rotate resume api/key`, or `reseal rotate rollback api/key`"] {
+        assert!(status.stdout.contains(words), "{status:?}");
+    }
+    let fastest = "`reseal rotate rollback api/key -y`, then `reseal rotate api/key --emergency`";
+    session.run(&["rotate", "api/key", "--emergency", "--reason", "leaked"]).code(10).says(fastest);
     session.run(&["discard", "api/key"]).code(8).says("a rotation of `api/key` needs");
+    session
+        .feed(&["put", "api/key", "-", "--vault-only"], b"third")
+        .code(8)
+        .says("between two of its values");
     fs::remove_file(session.path("broken")).unwrap();
     session.run(&["rotate", "resume"]).code(9);
     assert_eq!((env(&session).as_str(), value(&session, &[]).as_str()), (ENV, "first-value"));

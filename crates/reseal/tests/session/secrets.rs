@@ -9,6 +9,8 @@ fn a_value_keeps_every_byte_but_one_newline_of_stdin() {
     let session = Session::new();
     session.feed(&["put", "a/stdin", "-"], b"two lines\nand one newline\n\n").done();
     assert_eq!(session.run(&["get", "a/stdin"]).done().stdout, "two lines\nand one newline\n");
+    session.feed(&["put", "a/kept", "-", "--kind", "file"], b"all of it\r\n").done();
+    assert_eq!(session.run(&["get", "a/kept"]).done().stdout, "all of it\r\n");
     std::fs::write(session.path("value"), b"whole file\n").unwrap();
     session.run(&["put", "a/file", "--value-file", "value"]).done();
     assert_eq!(session.run(&["get", "a/file"]).done().stdout, "whole file\n");

@@ -84,7 +84,7 @@ pub struct Machine<'a> {
     cancel: CancelToken,
     watch: &'a mut Watch<'a>,
     /// Results that the next transaction takes along.
-    results: Vec<Event>,
+    pub(super) results: Vec<Event>,
     by_policy: bool,
 }
 
@@ -130,22 +130,22 @@ impl<'a> Machine<'a> {
     pub async fn go_on(&mut self) -> Result<Ended, RotateError> {
         loop {
             match self.rotation.state {
-                State::Changing => match self.forward(Act::Change).await {
+                State::Changing => match self.forward(Act::Change, |_| true).await {
                     Ok(()) => self.finish()?,
                     Err(halt) => self.turn_back(halt, State::Undoing)?,
                 },
-                State::Retiring => match self.forward(Act::Retire).await {
+                State::Retiring => match self.forward(Act::Retire, |_| true).await {
                     Ok(()) => self.retired()?,
                     Err(halt) => self.turn_back(halt, State::Unretiring)?,
                 },
                 State::Undoing => {
-                    if let Err(halt) = self.back(&[Act::Retire, Act::Change]).await {
+                    if let Err(halt) = self.back(&[Act::Retire, Act::Change], |_| true).await {
                         return self.park(halt);
                     }
                     self.rolled_back()?;
                 }
                 State::Unretiring => {
-                    if let Err(halt) = self.back(&[Act::Retire]).await {
+                    if let Err(halt) = self.back(&[Act::Retire], |_| true).await {
                         return self.park(halt);
                     }
                     return self.unretired();
@@ -180,11 +180,7 @@ impl<'a> Machine<'a> {
             let why = format!("`{}` cannot be taken back", step.action);
             return self.park(Halt::Step(why));
         }
-        if self.rotation.state != State::Undoing {
-            self.rotation.state = State::Undoing;
-            self.rotation.attention = None;
-            self.save(Event::intent("rollback"))?;
-        }
+        self.turn_around()?;
         self.go_on().await
     }
 
@@ -214,10 +210,47 @@ impl<'a> Machine<'a> {
         &self.rotation
     }
 
-    async fn forward(&mut self, act: Act) -> Result<(), Halt> {
+    /// Says ahead that applications are about to be brought over, whoever does it: a way back that begins in between brings
+    /// them over too.
+    pub(super) fn announce_bringing_over(&mut self) -> Result<(), RotateError> {
+        let is_next = |step: &&mut Step| step.action.follows_files() && step.state == StepState::Todo;
+        self.rotation.steps.iter_mut().filter(is_next).for_each(|step| step.begin(SecretBytes::default()));
+        self.save(Event::intent("bring over applications"))
+    }
+
+    /// Does the steps of the change that are meant, and none of the others. If one fails, the way back is what is next.
+    pub(super) async fn advance(&mut self, is_meant: impl Fn(&Step) -> bool) -> Result<(), RotateError> {
+        match self.forward(Act::Change, is_meant).await {
+            Ok(()) => Ok(()),
+            Err(halt) => self.turn_back(halt, State::Undoing),
+        }
+    }
+
+    /// Takes the steps back that are meant, and none of the others yet. `None` if that is done.
+    pub(super) async fn retreat(
+        &mut self,
+        is_meant: impl Fn(&Step) -> bool,
+    ) -> Result<Option<Ended>, RotateError> {
+        self.turn_around()?;
+        match self.back(&[Act::Change], is_meant).await {
+            Ok(()) => Ok(None),
+            Err(halt) => self.park(halt).map(Some),
+        }
+    }
+
+    fn turn_around(&mut self) -> Result<(), RotateError> {
+        if self.rotation.state == State::Undoing {
+            return Ok(());
+        }
+        self.rotation.state = State::Undoing;
+        self.rotation.attention = None;
+        self.save(Event::intent("rollback"))
+    }
+
+    async fn forward(&mut self, act: Act, is_meant: impl Fn(&Step) -> bool) -> Result<(), Halt> {
         for index in 0..self.rotation.steps.len() {
             let step = &self.rotation.steps[index];
-            if step.act != act || step.state == StepState::Done {
+            if step.act != act || step.state == StepState::Done || !is_meant(step) {
                 continue;
             }
             self.check_cancelled()?;
@@ -280,8 +313,11 @@ impl<'a> Machine<'a> {
         proved.map_err(|error| self.said(error))
     }
 
-    async fn back(&mut self, acts: &[Act]) -> Result<(), Halt> {
+    async fn back(&mut self, acts: &[Act], is_meant: impl Fn(&Step) -> bool) -> Result<(), Halt> {
         for index in undo_order(&self.rotation.steps, acts) {
+            if !is_meant(&self.rotation.steps[index]) {
+                continue;
+            }
             self.check_cancelled()?;
             match self.undo_step(index).await {
                 Ok(()) => (self.watch)(&self.rotation.steps[index], Told::Undone),
@@ -406,7 +442,7 @@ impl<'a> Machine<'a> {
         self.vault.batch(|batch| {
             results.into_iter().try_for_each(|event| batch.audit(event))?;
             if state == State::Done && batch.labels(&name)?.current != Some(rotation.to) {
-                return Err(RotateError::Overtaken { secret: rotation.secret.clone() });
+                return Err(rotation.sync_overtaken());
             }
             rotation.ended_at = Some(batch.now());
             rotation.forget(batch)?;

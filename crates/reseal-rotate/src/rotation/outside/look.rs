@@ -77,33 +77,31 @@ impl Outside<'_> {
                 Err(error) => return Finding::new(Subject::File, target, truth_of(error), error.to_string()),
             };
             let holds = |which| env.check_holds(now, &[put(edit, which, values)]);
-            let (truth, saw) = match holds(edit.value) {
-                Ok(()) => (Truth::Holds, String::new()),
-                Err(DestinationError::Drifted { .. }) if edit.value != Which::Old => {
-                    let is_old = holds(Which::Old).is_ok();
-                    (Truth::Differs, other_than(edit.value, is_old).to_owned())
-                }
+            match holds(edit.value) {
+                Ok(()) => Finding::new(Subject::File, target, Truth::Holds, ""),
                 Err(DestinationError::Drifted { .. }) => {
-                    (Truth::Differs, other_than(edit.value, false).into())
+                    let is_old = edit.value != Which::Old && holds(Which::Old).is_ok();
+                    other_than(edit.value, is_old, target)
                 }
-                Err(error) => (Truth::Differs, error.to_string()),
-            };
-            Finding::new(Subject::File, target, truth, saw)
+                Err(error) => Finding::new(Subject::File, target, Truth::Differs, error.to_string()),
+            }
         };
         edits.iter().map(look).collect()
     }
 
     fn look_at_file(&self, file: &Path, value: Which, values: &Values) -> Finding {
         let plain = PlainFile::new(file);
-        let (truth, saw) = match plain.read() {
-            Err(error) => (truth_of(&error), error.to_string()),
-            Ok(now) if plain.check_holds(&now, values.get(value)).is_ok() => (Truth::Holds, String::new()),
+        let target = self.shown(file);
+        match plain.read() {
+            Err(error) => Finding::new(Subject::File, target, truth_of(&error), error.to_string()),
+            Ok(now) if plain.check_holds(&now, values.get(value)).is_ok() => {
+                Finding::new(Subject::File, target, Truth::Holds, "")
+            }
             Ok(now) => {
                 let is_old = value != Which::Old && plain.check_holds(&now, &values.old).is_ok();
-                (Truth::Differs, other_than(value, is_old).to_owned())
+                other_than(value, is_old, target)
             }
-        };
-        Finding::new(Subject::File, self.shown(file), truth, saw)
+        }
     }
 
     /// What the processes of an application have of its files; nothing if it reads none.
@@ -129,15 +127,17 @@ impl Outside<'_> {
     }
 }
 
-/// How a place that does not hold what it should is told.
-fn other_than(wanted: Which, holds_old: bool) -> &'static str {
-    match (wanted, holds_old) {
+/// A place that does not hold what it should.
+fn other_than(wanted: Which, holds_old: bool, target: String) -> Finding {
+    let saw = match (wanted, holds_old) {
         (Which::New, true) => "it holds the value before the current one",
         (Which::New, false) => "it does not hold the current value",
         (Which::Old, _) => "it does not hold the value before the current one, which still works",
         (Which::Nothing, true) => "it still holds the old value, which should have ended",
         (Which::Nothing, false) => "it is not empty",
-    }
+    };
+    let finding = Finding::new(Subject::File, target, Truth::Differs, saw);
+    if (wanted, holds_old) == (Which::Nothing, true) { finding.lingering() } else { finding }
 }
 
 /// A file that is not there holds no value; one that cannot be read may.

@@ -53,10 +53,11 @@ impl Work<'_> {
         name: &str,
         ends: &mut Ends,
     ) -> Outcome<()> {
-        let failed = |error| self.failed("re-encrypt", name, error);
+        let doing = if purpose == Purpose::Rollback { "take back" } else { "re-encrypt" };
+        let failed = |error| self.failed(doing, name, error);
         self.check_not_rotated(vault, name, purpose).map_err(failed)?;
         let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
-        let survey = run.survey().await.map_err(failed)?;
+        let survey = run.survey().await.map_err(|error| self.stopped(doing, &run, error))?;
         run.check_other_run(&survey, vault).map_err(failed)?;
         if !survey.refusals().is_empty() {
             return Err(failed(EngineError::Refused(survey.refusals().to_vec()).into()));
@@ -71,10 +72,10 @@ impl Work<'_> {
         }
         // From here on there is a clean place to stop at.
         self.app.signals.take_over();
-        let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows, before));
+        let progress = Arc::new(Progress::start(self.app.ui, name, "re-encrypts", survey.facts.rows, before));
         let ended = self.drive_and_settle(vault, args, &mut run, &progress).await;
         self.app.signals.give_back();
-        let (outcome, labels) = ended.map_err(failed)?;
+        let (outcome, labels) = ended.map_err(|error| self.stopped(doing, &run, error))?;
         let done = report::Done {
             run: &run,
             outcome: &outcome,

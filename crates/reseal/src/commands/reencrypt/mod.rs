@@ -1,13 +1,14 @@
 //! `reencrypt`: database columns under a new key.
 
 mod drive;
+mod failed;
 mod progress;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use reseal_engine::{CancelToken, EngineError, RunOptions};
+use reseal_engine::{CancelToken, QuarantineRecord, RunOptions, Status};
 use reseal_rotate::RotateError;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RunRecord, records};
 use reseal_rotate::plan::Plan;
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::ends::Ends;
 use crate::app::App;
-use crate::args::{ColumnsArg, ReencryptCommand};
+use crate::args::{ColumnsArg, ReencryptCommand, RunsArgs};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
@@ -41,7 +42,7 @@ pub(crate) fn run(app: &App, command: &ReencryptCommand) -> Outcome {
             }
             ReencryptCommand::Resume(args) => work.drive(&mut vault, args, Purpose::Resume).await,
             ReencryptCommand::Rollback(args) => work.drive(&mut vault, args, Purpose::Rollback).await,
-            ReencryptCommand::Status(which) => work.status(&mut vault, which).await,
+            ReencryptCommand::Status(args) => work.status(&mut vault, args).await,
             ReencryptCommand::Verify(which) => work.verify(&mut vault, which).await,
         }
     })
@@ -76,11 +77,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn status(&self, vault: &mut Vault, which: &ColumnsArg) -> Outcome {
+    async fn status(&self, vault: &mut Vault, args: &RunsArgs) -> Outcome {
         let known = records(vault)?;
+        let mut left = String::new();
         let mut ends = Ends::new(self.app.ui, "columns");
         let mut table = report::status_table();
-        for name in self.names(which)? {
+        for name in self.names(&args.which)? {
             let Some(last) = known.iter().rfind(|record| record.columns == name) else {
                 if self.plan.columns(&name).is_none() {
                     let known = self.plan.column_names().map(str::to_owned).collect();
@@ -92,17 +94,18 @@ impl Work<'_> {
                 ends.told(Exit::Done, json!({ "name": name, "state": null }), String::new);
                 continue;
             };
-            let told = self.told_by_database(vault, last).await;
+            let told = self.told_by_database(vault, last, args.quarantine).await;
             // What the vault knows is shown all the same.
-            let told = told.unwrap_or_else(|error| {
+            let (told, list) = told.unwrap_or_else(|error| {
                 ends.told_only(&self.failed("ask the database about", &name, error));
-                None
+                (None, None)
             });
             report::status_row(&mut table, last, told.as_ref());
-            ends.told(Exit::Done, report::status_object(last, told.as_ref()), String::new);
+            left += &report::left_words(last, told.as_ref(), list.as_deref());
+            ends.told(Exit::Done, report::status_object(last, told.as_ref(), list.as_deref()), String::new);
         }
         if !self.app.ui.is_json() && !table.is_empty() {
-            self.app.ui.line(table.to_string().trim_end())?;
+            self.app.ui.line(format!("{table}{left}").trim_end())?;
         }
         ends.end()
     }
@@ -111,9 +114,15 @@ impl Work<'_> {
         &self,
         vault: &mut Vault,
         record: &RunRecord,
-    ) -> Result<Option<reseal_engine::Status>, RotateError> {
+        with_list: bool,
+    ) -> Result<(Option<Status>, Option<Vec<QuarantineRecord>>), RotateError> {
         let run = ColumnRun::prepare(self.plan, vault, &record.columns, Purpose::Verify).await?;
-        run.status().await
+        let status = run.status().await?;
+        let list = match &status {
+            Some(_) if with_list => Some(run.quarantined(report::LISTED_MAX).await?),
+            _ => None,
+        };
+        Ok((status, list))
     }
 
     async fn verify(&self, vault: &mut Vault, which: &ColumnsArg) -> Outcome {
@@ -134,7 +143,7 @@ impl Work<'_> {
     async fn verify_one(&self, vault: &mut Vault, name: &str, ends: &mut Ends) -> Result<(), RotateError> {
         let run = ColumnRun::prepare(self.plan, vault, name, Purpose::Verify).await?;
         let survey = run.survey().await?;
-        let progress = Arc::new(Progress::start(self.app.ui, name, survey.facts.rows, 0));
+        let progress = Arc::new(Progress::start(self.app.ui, name, "opens", survey.facts.rows, 0));
         let options = DriveOptions {
             run: RunOptions::default(),
             observer: progress.clone(),
@@ -176,15 +185,6 @@ impl Work<'_> {
                 token.cancel();
             });
         })
-    }
-
-    fn failed(&self, doing: &str, name: &str, error: RotateError) -> Failure {
-        let interrupted = matches!(error, RotateError::Engine(EngineError::Interrupted));
-        let failure = Failure::from(error).while_doing(format!("cannot {doing} `{name}`"));
-        match self.app.signals.exit() {
-            Some(exit) if interrupted => failure.with_exit(exit),
-            _ => failure,
-        }
     }
 }
 

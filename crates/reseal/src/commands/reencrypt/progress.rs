@@ -1,5 +1,6 @@
 //! How far a run is: a bar where a person watches, lines elsewhere, JSON lines under `--json`.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,8 +43,8 @@ struct Phase {
 }
 
 impl Progress {
-    /// Begins to show a run over about `total` rows, `before` of which were read in the pass that it goes on with.
-    pub(super) fn start(ui: Ui, name: &str, total: u64, before: u64) -> Self {
+    /// Begins to show what is `doing` over about `total` rows, `before` of which were read in the pass that it goes on with.
+    pub(super) fn start(ui: Ui, name: &str, doing: &'static str, total: u64, before: u64) -> Self {
         let left = total.saturating_sub(before);
         let bar = ProgressBar::with_draw_target(Some(left), ui.draw_target());
         bar.set_prefix(name.to_owned());
@@ -54,7 +55,8 @@ impl Progress {
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         let started = Instant::now();
-        let phase = Phase { pass: 0, name: "re-encrypts", total: left, rows: 0, started, told: None };
+        let phase = Phase { pass: 0, name: doing, total: left, rows: 0, started, told: None };
+        bar.set_message(doing);
         Self {
             ui,
             name: name.to_owned(),
@@ -104,6 +106,10 @@ impl Progress {
         }
     }
 
+    fn say(&self, words: String) {
+        self.bar.suspend(|| self.ui.note(format!("{}: {words}", self.name)));
+    }
+
     fn tell(&self, phase: &Phase) {
         if self.ui.is_json() {
             self.ui.event(json!({ "progress": {
@@ -119,15 +125,18 @@ impl Phase {
     /// One line of progress.
     fn words(&self, name: &str) -> String {
         let speed = rate(self.rows, self.started.elapsed());
-        let left = self.total.saturating_sub(self.rows) as f64 / speed.max(1.0);
-        format!(
-            "{name}: {} {} of about {} rows, {} rows/s, {} left",
-            self.name,
-            count(self.rows),
-            count(self.total),
-            count(speed as u64),
-            span(Duration::from_secs_f64(left)),
-        )
+        let done = format!("{name}: {} {}", self.name, count(self.rows));
+        // Of a table that was never analysed nobody knows how many rows it has.
+        if self.total < self.rows {
+            return format!("{done} rows, {} rows/s", count(speed as u64));
+        }
+        let mut words = format!("{done} of about {} rows, {} rows/s", count(self.total), count(speed as u64));
+        // At less than that, what is left is anybody's guess.
+        if speed >= 1.0 {
+            let left = (self.total - self.rows) as f64 / speed;
+            let _ = write!(words, ", {} left", span(Duration::from_secs_f64(left)));
+        }
+        words
     }
 }
 
@@ -141,10 +150,11 @@ impl Observer for Progress {
                 self.advance(rows);
             }
             Event::Checked { rows } => self.advance(rows),
-            Event::Waiting(whom) => self.bar.suspend(|| self.ui.note(format!("{}: waits {whom}", self.name))),
-            Event::Reconnecting(why) => {
-                self.bar.suspend(|| self.ui.note(format!("{}: connects again: {why}", self.name)));
+            Event::Waiting(whom) => self.say(format!("waits {whom}")),
+            Event::Reconnecting { why, patience } => {
+                self.say(format!("the connection is lost, tries again for {}: {why}", span(patience)));
             }
+            Event::Reconnected => self.say("is connected again".to_owned()),
             _ => {}
         }
     }
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_is_left_counts_from_where_an_earlier_command_stopped() {
-        let progress = Progress::start(Ui::new(false, true), "prefs", 1_000, 900);
+        let progress = Progress::start(Ui::new(false, true), "prefs", "re-encrypts", 1_000, 900);
         progress.event(Event::PassStarted { pass: 1, spans: 1 });
         progress.event(batch(40));
         let phase = |progress: &Progress| {
@@ -184,5 +194,9 @@ mod tests {
             phase.words("prefs"),
             "prefs: re-encrypts 1 000 of about 3 000 rows, 99 rows/s, 20 s left"
         );
+        let slow = Phase { rows: 3, ..phase };
+        assert_eq!(slow.words("prefs"), "prefs: re-encrypts 3 of about 3 000 rows, 0 rows/s");
+        let unknown = Phase { rows: 20, total: 0, ..slow };
+        assert_eq!(unknown.words("prefs"), "prefs: re-encrypts 20 rows, 1 rows/s");
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use reseal_engine::{ByReason, Census, Direction, Outcome, Reason, Status, Survey, Tally, Verification};
+use reseal_engine::{
+    ByReason, Census, Direction, Outcome, QuarantineRecord, Reason, Status, Survey, Tally, Verification,
+};
 use reseal_rotate::columns::{ColumnRun, Labels, RunRecord, SecondCopy};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +20,8 @@ const WAL_PER_ROW: u64 = 800;
 /// Values per second that a run rewrites on two cores, by what it costs to open and seal one.
 const CHEAP_VALUES_PER_SECOND: u64 = 250_000;
 const PGCRYPTO_VALUES_PER_SECOND: u64 = 20_000;
+/// Most values that are listed one by one.
+pub(super) const LISTED_MAX: u64 = 1_000;
 
 /// A run that ended.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ impl Done<'_> {
             "batches": outcome.batches,
             "rewritten": outcome.rewritten(),
             "quarantined": outcome.quarantined(),
+            "empty": outcome.proof.empty(),
             "old_left": outcome.proof.old() + outcome.proof.suppressed(),
             "labels_moved": *self.labels == Labels::Moved,
             "labels_wait_for": self.waits_for(),
@@ -61,7 +66,7 @@ impl Done<'_> {
     pub(super) fn words(&self) -> String {
         let (record, outcome) = (self.run.record(), self.outcome);
         let mut table =
-            Table::new(&["column", "seen", "NULL", "rewritten", "already new", "missed", "quarantined"]);
+            Table::new(&["column", "seen", "NULL", "rewritten", "already new", "missed", "left as they are"]);
         for (column, tally) in record.plan.columns.iter().zip(&outcome.tallies) {
             let counts = tally.to_array();
             table.row(std::iter::once(column.name.clone()).chain(counts.map(count)));
@@ -71,10 +76,10 @@ impl Done<'_> {
             format!("{}: {} {} is proved\n{table}", record.columns, record.kind(), record.plan.run);
         let _ = writeln!(
             words,
-            "{} values in {} batches and {} passes; this command read {} rows in {} ({} rows/s)",
-            count(outcome.rewritten()),
-            count(outcome.batches),
-            outcome.passes,
+            "{} in {} and {}; this command read {} rows in {} ({} rows/s)",
+            counted(outcome.rewritten(), "value"),
+            counted(outcome.batches, "batch"),
+            counted(outcome.passes.into(), "pass"),
             count(self.rows),
             span(Duration::from_secs_f64(self.seconds)),
             count(self.rate() as u64),
@@ -92,7 +97,7 @@ impl Done<'_> {
                 writeln!(words, "{secret} version {new} is current, version {old} is previous")
             }
             (Labels::Moved, Direction::Rollback) => {
-                writeln!(words, "{secret} is back at the key of version {new}")
+                writeln!(words, "the current key of {secret} is that of version {new}")
             }
             (Labels::WaitFor(others), Direction::Forward) => {
                 let others = others.join(", ");
@@ -108,11 +113,12 @@ impl Done<'_> {
         if outcome.quarantined() > 0 {
             let _ = writeln!(
                 words,
-                "{} values were left as they are; `reseal reencrypt status {}` counts them by reason",
-                count(outcome.quarantined()),
+                "{}; `reseal reencrypt status {}` counts them by reason",
+                left(outcome.quarantined(), "value"),
                 record.columns,
             );
         }
+        words.push_str(&empty_words(&outcome.proof));
         words
     }
 
@@ -175,6 +181,7 @@ pub(super) fn plan_object(run: &ColumnRun, survey: &Survey, copy: Option<&Second
                 "old": census.old,
                 "new": census.new,
                 "unopened": census.unopened(),
+                "empty": census.empty(),
                 "unopened_by_reason": reasons_object(&census.left),
             })
         })
@@ -208,15 +215,18 @@ pub(super) fn plan_words(run: &ColumnRun, survey: &Survey, copy: Option<&SecondC
     let key: Vec<_> = record.plan.key.iter().map(|key| key.name.as_str()).collect();
     let formats = record.plan.columns.first().map(|column| (column.from.spec.name(), column.to.spec.name()));
     let (from, to) = formats.unwrap_or_default();
+    // A table that was never analysed seems to be empty.
+    let is_known = facts.rows >= survey.census.rows;
+    let rows =
+        if is_known { format!("about {}", count(facts.rows)) } else { "not known before ANALYZE".into() };
     let mut lines = vec![
         format!("{}: {} on {} {}", record.columns, record.plan.table, record.server, facts.server)
             .trim_end()
             .to_owned(),
         format!(
-            "  rows      about {}, {}, in {} table(s)",
-            count(facts.rows),
+            "  rows      {rows}, {}, in {}",
             size(facts.bytes),
-            facts.leaves.len()
+            counted(facts.leaves.len() as u64, "table")
         ),
         format!("  row key   {}", if key.is_empty() { "none".to_owned() } else { key.join(", ") }),
         format!("  from      {from}, {secret} version {old}"),
@@ -232,12 +242,14 @@ pub(super) fn plan_words(run: &ColumnRun, survey: &Survey, copy: Option<&SecondC
     if run.is_begun() {
         lines.push(format!("  run       {} is unfinished and would go on", record.plan.run));
     }
-    lines.push(format!(
-        "  estimate  {}, {} of write-ahead log, {} more on disk until vacuum",
-        span(Duration::from_secs(estimated_seconds(run, survey))),
-        size(facts.rows.saturating_mul(WAL_PER_ROW)),
-        size(facts.bytes)
-    ));
+    if is_known {
+        lines.push(format!(
+            "  estimate  {}, {} of write-ahead log, {} more on disk until vacuum",
+            span(Duration::from_secs(estimated_seconds(run, survey))),
+            size(facts.rows.saturating_mul(WAL_PER_ROW)),
+            size(facts.bytes)
+        ));
+    }
     lines.push(format!("  {} rows sampled:", count(survey.census.rows)));
     lines.extend(
         census_table(record, &survey.census, &["column id"])
@@ -267,6 +279,7 @@ pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
                 "old": census.old,
                 "new": census.new,
                 "unopened": census.unopened(),
+                "empty": census.empty(),
                 "unopened_by_reason": reasons_object(&census.left),
             })
         })
@@ -279,6 +292,7 @@ pub(super) fn verify_object(run: &ColumnRun, found: &Verification) -> Value {
         "old": found.census.old(),
         "new": found.census.opened_new(),
         "unopened": found.census.unopened(),
+        "empty": found.census.empty(),
         "write_suppressed": found.census.suppressed(),
         "same_plaintexts_as_run": run.is_begun().then_some(found.digest_equal),
         "census": columns,
@@ -297,6 +311,7 @@ pub(super) fn verify_words(run: &ColumnRun, found: &Verification) -> String {
     if run.is_begun() && found.digest_equal {
         words.push_str("the plaintexts are exactly those that the run read\n");
     }
+    words.push_str(&empty_words(&found.census));
     if found.census.old() > 0 {
         let _ =
             writeln!(words, "{} values are still under {secret} version {old}", count(found.census.old()));
@@ -310,7 +325,7 @@ pub(super) fn status_table() -> Table {
 
 pub(super) fn status_row(table: &mut Table, record: &RunRecord, told: Option<&Status>) {
     let (_, old, new) = record.keys().unwrap_or_default();
-    let numbers = told.map(|status| (count(rewritten(status)), count(status.quarantine.total())));
+    let numbers = told.map(|status| (count(rewritten(status)), count(status.quarantine.faults())));
     let (rewritten, quarantined) = numbers.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
     table.row([
         record.columns.clone(),
@@ -324,7 +339,51 @@ pub(super) fn status_row(table: &mut Table, record: &RunRecord, told: Option<&St
     ]);
 }
 
-pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value {
+/// What a run left as it was, by reason, and value by value where a list was asked for.
+pub(super) fn left_words(
+    record: &RunRecord,
+    told: Option<&Status>,
+    list: Option<&[QuarantineRecord]>,
+) -> String {
+    let Some(status) = told.filter(|status| status.quarantine.total() > 0) else { return String::new() };
+    let mut words = format!("{}: left as they are\n", record.columns);
+    let found = Reason::ALL.into_iter().filter(|reason| status.quarantine.of(*reason) > 0);
+    for reason in found {
+        let _ = writeln!(
+            words,
+            "  {:>9} {:<18} {}",
+            count(status.quarantine.of(reason)),
+            reason.code(),
+            reason.words()
+        );
+    }
+    let Some(list) = list else {
+        let _ = writeln!(words, "`reseal reencrypt status {} --quarantine` lists them", record.columns);
+        return words;
+    };
+    let mut table = Table::new(&["table", "column", "row", "reason"]);
+    for value in list {
+        table.row([&value.relation, &value.column, &row_words(record, value), value.reason.code()]);
+    }
+    let _ = write!(words, "{table}");
+    if let left @ 1.. = status.quarantine.total().saturating_sub(list.len() as u64) {
+        let _ = writeln!(words, "and {} more", count(left));
+    }
+    words
+}
+
+fn row_words(record: &RunRecord, value: &QuarantineRecord) -> String {
+    match value.row_words(record.plan.key.iter().map(|key| key.name.as_str())) {
+        none if none.is_empty() => "-".to_owned(),
+        row => row,
+    }
+}
+
+pub(super) fn status_object(
+    record: &RunRecord,
+    told: Option<&Status>,
+    list: Option<&[QuarantineRecord]>,
+) -> Value {
     json!({
         "name": record.columns,
         "run": record.plan.run.to_string(),
@@ -342,8 +401,15 @@ pub(super) fn status_object(record: &RunRecord, told: Option<&Status>) -> Value 
             "spans_done": status.spans.iter().filter(|span| span.is_done()).count(),
             "batches": status.spans.iter().map(|span| span.seq).sum::<u64>(),
             "rewritten": rewritten(status),
-            "quarantined": status.quarantine.total(),
+            "quarantined": status.quarantine.faults(),
+            "empty": status.quarantine.of(Reason::Empty),
             "quarantined_by_reason": reasons_object(&status.quarantine),
+            "quarantine": list.map(|list| list.iter().map(|value| json!({
+                "relation": value.relation,
+                "column": value.column,
+                "row": row_words(record, value),
+                "reason": value.reason.code(),
+            })).collect::<Vec<_>>()),
         })),
     })
 }
@@ -369,6 +435,29 @@ fn census_table(record: &RunRecord, census: &Census, more: &[&str]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// Says that empty values stay; nothing if there are none.
+fn empty_words(census: &Census) -> String {
+    match census.empty() {
+        0 => String::new(),
+        empty => left(empty, "empty value") + "\n",
+    }
+}
+
+/// `1 value left as it is`, `2 values left as they are`.
+fn left(number: u64, what: &str) -> String {
+    let they_are = if number == 1 { "it is" } else { "they are" };
+    format!("{} left as {they_are}", counted(number, what))
+}
+
+/// `1 batch`, `2 batches`.
+fn counted(number: u64, what: &str) -> String {
+    match (number, what.ends_with(['s', 'h'])) {
+        (1, _) => format!("1 {what}"),
+        (_, true) => format!("{} {what}es", count(number)),
+        (_, false) => format!("{} {what}s", count(number)),
+    }
 }
 
 fn keys_object(record: &RunRecord) -> Value {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use reseal_rotate::RotateError;
 use reseal_rotate::rotation::{Claim, Finding, Outside, Subject, Truth};
-use reseal_rotate::scrub::Known;
 use reseal_vault::{Clock, SystemClock, Vault};
 use serde_json::{Value, json};
 
@@ -59,12 +58,9 @@ impl Work<'_> {
                 },
             }
         }
-        // What a check shows of a log may hold any of them.
-        let known =
-            Known::new(claims.iter().flat_map(|(_, claim)| [&claim.values().old, &claim.values().new]));
         let mut worlds = Vec::new();
         for (name, mut claim) in claims {
-            match self.look_at(vault, &name, &mut claim, known.clone()).await {
+            match self.look_at(vault, &name, &mut claim).await {
                 Ok((found, outside)) => {
                     looked
                         .lines
@@ -90,10 +86,9 @@ impl Work<'_> {
         vault: &mut Vault,
         name: &str,
         claim: &mut Claim,
-        known: Known,
     ) -> Result<(Vec<Finding>, Outside<'_>), RotateError> {
-        let mut outside = self.outside_of(vault, name, claim.steps(), known)?;
-        let mut found = claim.look(&mut outside).await?;
+        let mut outside = self.outside(vault, name, claim.steps())?;
+        let mut found = claim.look(&mut outside).await;
         if found.is_empty() {
             let saw = "the plan names no server, place or check for it";
             found.push(Finding::new(Subject::Nothing, "-", Truth::Unseen, saw));
@@ -141,7 +136,7 @@ fn object(prefix: &str, Line { name, finding }: &Line) -> Value {
 fn rows(lines: &[Line]) -> Vec<String> {
     let mut table = Table::new(&["secret", "what", "target", "state", ""]);
     for Line { name, finding } in lines {
-        let Finding { subject, target, truth, saw } = finding;
+        let Finding { subject, target, truth, saw, .. } = finding;
         table.row([name.as_deref().unwrap_or("-"), subject.name(), target, truth.name(), saw]);
     }
     if table.is_empty() {

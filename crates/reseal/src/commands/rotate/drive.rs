@@ -18,6 +18,7 @@ use crate::args::{RollbackArgs, RotateArgs, RotateNames};
 use crate::commands::notices::Herald;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
+use crate::ui::Ui;
 
 /// How often another value is drawn where a service refuses one by its own rules.
 const VALUES_MAX: usize = 3;
@@ -264,12 +265,7 @@ impl Work<'_> {
         order: Order,
         herald: &mut Herald,
     ) -> Result<(Rotation, Ended), RotateError> {
-        if rotation.plan_changed(self.plan)? {
-            self.app.ui.note(format!(
-                "{}: the plan file is another than when this rotation began; its steps stay as they were",
-                rotation.name
-            ));
-        }
+        self.note_changed_plan(&rotation)?;
         let values = rotation.values(vault)?;
         herald.know(&values);
         if order == Order::Retire && rotation.state == State::Overlap {
@@ -277,22 +273,18 @@ impl Work<'_> {
         }
         let (ui, name) = (self.app.ui, rotation.name.clone());
         let mut stopped = BTreeMap::new();
-        let mut watch = |step: &Step, told: Told<'_>| match told {
-            Told::Begun => {
-                if let Action::StopApp { app } = &step.action {
-                    stopped.insert(app.clone(), Instant::now());
+        let mut watch = |step: &Step, told: Told<'_>| {
+            tell_step(ui, &name, step, told);
+            match (told, &step.action) {
+                (Told::Begun, Action::StopApp { app }) => drop(stopped.insert(app.clone(), Instant::now())),
+                (Told::Done, Action::StartApp { app }) => {
+                    if let Some(since) = stopped.remove(app) {
+                        let still = since.elapsed().as_secs_f64();
+                        ui.note(format!("{name}: {app} stood still for {still:.1} s"));
+                    }
                 }
+                _ => {}
             }
-            Told::Done => {
-                ui.note(format!("{name}: {} (done)", step.action));
-                if let Action::StartApp { app } = &step.action
-                    && let Some(since) = stopped.remove(app)
-                {
-                    ui.note(format!("{name}: {app} stood still for {:.1} s", since.elapsed().as_secs_f64()));
-                }
-            }
-            Told::Undone => ui.note(format!("{name}: {} (taken back)", step.action)),
-            Told::Failed(why) => ui.note(format!("{name}: {} failed: {why}", step.action)),
         };
         // From here on there is a clean place to stop at.
         self.app.signals.take_over();
@@ -315,6 +307,16 @@ impl Work<'_> {
         Ok((rotation, ended?))
     }
 
+    pub(super) fn note_changed_plan(&self, rotation: &Rotation) -> Result<(), RotateError> {
+        if rotation.plan_changed(self.plan)? {
+            self.app.ui.note(format!(
+                "{}: the plan file is another than when this rotation began; its steps stay as they were",
+                rotation.name
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn tell(&self, rotation: &Rotation, ended: &Ended, order: Order, ends: &mut Ends) -> Exit {
         let exit = match (ended, order) {
             (Ended::Done | Ended::Overlap { .. }, _) => Exit::Done,
@@ -330,7 +332,7 @@ impl Work<'_> {
         exit
     }
 
-    fn cancel_token(&self) -> CancelToken {
+    pub(super) fn cancel_token(&self) -> CancelToken {
         let (token, signals, ui) = (CancelToken::default(), self.app.signals.clone(), self.app.ui);
         let asked = token.clone();
         tokio::spawn(async move {
@@ -339,6 +341,15 @@ impl Work<'_> {
             asked.cancel();
         });
         token
+    }
+}
+
+pub(super) fn tell_step(ui: Ui, name: &str, step: &Step, told: Told<'_>) {
+    match told {
+        Told::Begun => {}
+        Told::Done => ui.note(format!("{name}: {} (done)", step.action)),
+        Told::Undone => ui.note(format!("{name}: {} (taken back)", step.action)),
+        Told::Failed(why) => ui.note(format!("{name}: {} failed: {why}", step.action)),
     }
 }
 

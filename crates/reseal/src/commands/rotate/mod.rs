@@ -7,6 +7,8 @@ mod report;
 mod sync;
 mod telling;
 
+use std::cell::OnceCell;
+
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
@@ -35,7 +37,7 @@ use crate::input;
 /// There is no plan, the vault does not open, or another process rotates.
 pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
     let plan = app.needed_plan()?;
-    let work = Work { app, plan: &plan };
+    let work = Work::new(app, &plan);
     let runtime = app.runtime()?;
     runtime.block_on(async {
         match &command.action {
@@ -62,7 +64,7 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
 pub(crate) fn check(app: &App, args: &CheckArgs) -> Outcome {
     let plan = app.needed_plan()?;
     let runtime = app.runtime()?;
-    runtime.block_on(Work { app, plan: &plan }.check(&args.names))
+    runtime.block_on(Work::new(app, &plan).check(&args.names))
 }
 
 /// `sync`: makes the plan true with the current values.
@@ -73,15 +75,20 @@ pub(crate) fn check(app: &App, args: &CheckArgs) -> Outcome {
 pub(crate) fn sync(app: &App, args: &SyncArgs) -> Outcome {
     let plan = app.needed_plan()?;
     let runtime = app.runtime()?;
-    runtime.block_on(Work { app, plan: &plan }.sync(args))
+    runtime.block_on(Work::new(app, &plan).sync(args))
 }
 
 /// One invocation of `rotate`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Work<'a> {
     app: &'a App,
     plan: &'a Plan,
+    /// Runs what the plan names; made once the vault is open.
+    runner: OnceCell<Runner>,
 }
+
+/// Longer values are files as a rule: no line of a log is one.
+const LONGEST_MASKED: usize = 16 << 10;
 
 /// The secrets that are meant, and how the value of one is brought.
 struct Meant {
@@ -90,6 +97,10 @@ struct Meant {
 }
 
 impl<'a> Work<'a> {
+    fn new(app: &'a App, plan: &'a Plan) -> Self {
+        Self { app, plan, runner: OnceCell::new() }
+    }
+
     /// Rehearses what `rotate` would do.
     async fn plan_meant(&self, args: &RotateArgs) -> Outcome {
         if !args.due {
@@ -164,6 +175,7 @@ impl<'a> Work<'a> {
         let owed = owed(&mut vault)?;
         let mut ends = Ends::new(self.app.ui, "secrets");
         let mut table = report::status_table();
+        let mut stuck = Vec::new();
         for name in self.names_or_all(&which.names)? {
             let secret = self.plan.secret_name(&name);
             let last = known.iter().rfind(|rotation| rotation.secret == secret);
@@ -172,27 +184,31 @@ impl<'a> Work<'a> {
             let due = due(self.plan, &mut vault, &name)?;
             let stands = report::Stands { name: &name, every, due, last, owed };
             report::status_row(&mut table, &stands);
+            stuck.extend(last.and_then(report::stuck_words));
             ends.told(Exit::Done, report::status_object(&stands), String::new);
         }
         if !self.app.ui.is_json() && !table.is_empty() {
             self.app.ui.line(table.to_string().trim_end())?;
+            stuck.iter().try_for_each(|words| self.app.ui.line(words))?;
         }
         ends.end()
     }
 
     fn outside(&self, vault: &mut Vault, name: &str, steps: &[Step]) -> Result<Outside<'a>, RotateError> {
-        self.outside_of(vault, name, steps, Known::default())
+        let runner = self.runner(vault)?;
+        Outside::new(self.plan, vault, name, steps, runner)
     }
 
-    fn outside_of(
-        &self,
-        vault: &mut Vault,
-        name: &str,
-        steps: &[Step],
-        known: Known,
-    ) -> Result<Outside<'a>, RotateError> {
-        let runner = Runner::new(self.plan.directory(), std::env::vars_os(), known);
-        Outside::new(self.plan, vault, name, steps, runner)
+    /// What a check shows of a file or a log may hold any value of the plan.
+    fn runner(&self, vault: &mut Vault) -> Result<Runner, RotateError> {
+        if let Some(runner) = self.runner.get() {
+            return Ok(runner.clone());
+        }
+        let names =
+            self.plan.names_in_vault().iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>()?;
+        let values = vault.get_to_mask(&names, LONGEST_MASKED)?;
+        let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
+        Ok(self.runner.get_or_init(|| runner.hiding(&values)).clone())
     }
 
     /// What `rotate NAME… [-]` means.

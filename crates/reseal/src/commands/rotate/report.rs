@@ -162,6 +162,18 @@ pub(super) fn status_row(table: &mut Table, stands: &Stands<'_>) {
     table.row([stands.name, every, due, versions, state, since, ends, owed]);
 }
 
+/// Why a rotation waits for somebody, and what is next; nothing of one that does not.
+pub(super) fn stuck_words(rotation: &Rotation) -> Option<String> {
+    let name = &rotation.name;
+    if !rotation.is_unfinished() {
+        return None;
+    }
+    let (what, again) = if rotation.is_sync { ("sync", "sync") } else { ("rotation", "rotate resume") };
+    let why = rotation.attention.as_ref().or(rotation.failure.as_ref());
+    let why = why.map_or_else(|| format!("the {what} was interrupted"), Clone::clone);
+    Some(format!("{name}: {why}\n  then: `reseal {again} {name}`, or `reseal rotate rollback {name}`"))
+}
+
 /// The same for programs.
 pub(super) fn status_object(stands: &Stands<'_>) -> Value {
     json!({

@@ -1,11 +1,15 @@
 //! `sync`: the current values, where the plan wants them.
 
+use std::collections::BTreeSet;
+
 use reseal_rotate::RotateError;
-use reseal_rotate::rotation::{Claim, Outside, Rotation, RotationLock, Sync, latest};
+use reseal_rotate::rotation::{
+    Claim, Member, Outside, Rotation, RotationLock, Step, Sync, Told, go_together, latest,
+};
 use reseal_vault::Vault;
 use serde_json::json;
 
-use super::drive::{Order, blocks_the_next};
+use super::drive::{Order, tell_step};
 use super::{Ends, Work, report, telling};
 use crate::args::SyncArgs;
 use crate::commands::notices::Herald;
@@ -30,7 +34,8 @@ impl Work<'_> {
         let mut ends = Ends::new(self.app.ui, "secrets");
         // All of them are looked at and rehearsed before the first changes anything.
         let mut todo = Vec::new();
-        for name in self.names_or_all(&args.names)? {
+        let names: BTreeSet<_> = self.names_or_all(&args.names)?.into_iter().collect();
+        for name in names {
             match self.rehearsed(&mut vault, &name).await {
                 Ok(one) => todo.push((name, one)),
                 Err(error) => ends.failed(&name, &self.not_synced(&name, error)),
@@ -43,20 +48,70 @@ impl Work<'_> {
             return ends.end();
         }
         let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let done = self.sync_all(&mut vault, todo, args, &mut ends, &mut herald).await;
+        herald.end(&mut vault).await;
+        done?;
+        ends.end()
+    }
+
+    /// Brings all of them out together: a check may need more than one of the values.
+    async fn sync_all(
+        &self,
+        vault: &mut Vault,
+        todo: Vec<(String, Todo<'_>)>,
+        args: &SyncArgs,
+        ends: &mut Ends,
+        herald: &mut Herald,
+    ) -> Outcome<()> {
+        let (mut names, mut members) = (Vec::new(), Vec::new());
         for (name, todo) in todo {
-            if let Some(exit) = self.app.signals.exit() {
-                ends.worsen(exit);
-            }
-            if blocks_the_next(ends.exit()) {
-                self.app.ui.warn(format!("not begun: {name}"));
-                continue;
-            }
-            if let Err(error) = self.sync_one(&mut vault, &name, todo, args, &mut ends, &mut herald).await {
-                ends.failed(&name, &self.not_synced(&name, error));
+            match self.begun(vault, &name, todo, args) {
+                Ok(Some(member)) => {
+                    herald.know(member.values());
+                    members.push(member);
+                    names.push(name);
+                }
+                Ok(None) => tell_todo(ends, &name, &Todo::Nothing),
+                // Nothing outside has changed yet; those that have begun go on with the next command.
+                Err(error) => return Err(self.not_synced(&name, error)),
             }
         }
-        herald.end(&mut vault).await;
-        ends.end()
+        if members.is_empty() {
+            return Ok(());
+        }
+        self.app.signals.take_over();
+        let (cancel, ui) = (self.cancel_token(), self.app.ui);
+        let mut watch = |name: &str, step: &Step, told: Told<'_>| tell_step(ui, name, step, told);
+        let ended = go_together(vault, &mut members, &cancel, &mut watch).await;
+        self.app.signals.give_back();
+        let ended = ended.map_err(|error| self.not_synced(&names.join("`, `"), error))?;
+        for (member, ended) in members.iter().zip(ended) {
+            let rotation = member.rotation();
+            telling::ended(self.plan, rotation, &ended).into_iter().for_each(|notice| herald.send(notice));
+            self.tell(rotation, &ended, Order::GoOn, ends);
+        }
+        Ok(())
+    }
+
+    /// A sync that has begun; `None` where there is nothing to do.
+    fn begun<'a>(
+        &'a self,
+        vault: &mut Vault,
+        name: &str,
+        todo: Todo<'a>,
+        args: &SyncArgs,
+    ) -> Result<Option<Member<'a>>, RotateError> {
+        let (rotation, outside) = match todo {
+            Todo::Nothing => return Ok(None),
+            Todo::Begin(sync, outside) => (sync.begin(vault, args.reason.clone())?, *outside),
+            Todo::GoOn(rotation) => {
+                self.note_changed_plan(&rotation)?;
+                let mut outside = self.outside(vault, name, &rotation.steps)?;
+                outside.remember(&rotation);
+                (*rotation, outside)
+            }
+        };
+        Member::new(vault, rotation, outside).map(Some)
     }
 
     async fn rehearsed(&self, vault: &mut Vault, name: &str) -> Result<Todo<'_>, RotateError> {
@@ -78,33 +133,6 @@ impl Work<'_> {
         let Some(mut sync) = sync else { return Ok(Todo::Nothing) };
         sync.rehearse(&mut outside).await?;
         Ok(Todo::Begin(Box::new(sync), Box::new(outside)))
-    }
-
-    async fn sync_one(
-        &self,
-        vault: &mut Vault,
-        name: &str,
-        todo: Todo<'_>,
-        args: &SyncArgs,
-        ends: &mut Ends,
-        herald: &mut Herald,
-    ) -> Result<(), RotateError> {
-        let (rotation, mut outside) = match todo {
-            Todo::Nothing => {
-                tell_todo(ends, name, &Todo::Nothing);
-                return Ok(());
-            }
-            Todo::Begin(sync, outside) => (sync.begin(vault, args.reason.clone())?, *outside),
-            Todo::GoOn(rotation) => {
-                let mut outside = self.outside(vault, name, &rotation.steps)?;
-                outside.remember(&rotation);
-                (*rotation, outside)
-            }
-        };
-        let (rotation, ended) = self.drive(vault, &mut outside, rotation, Order::GoOn, herald).await?;
-        telling::ended(self.plan, &rotation, &ended).into_iter().for_each(|notice| herald.send(notice));
-        self.tell(&rotation, &ended, Order::GoOn, ends);
-        Ok(())
     }
 
     fn not_synced(&self, name: &str, error: RotateError) -> Failure {

@@ -1,12 +1,10 @@
 //! Lines in the crontab of this user, between two comments that say whose they are.
 
-use std::env;
-
 use reseal_crypto::SecretBytes;
 use reseal_rotate::process::{Call, Runner};
 use zeroize::Zeroizing;
 
-use super::jobs::{Job, Schedule};
+use super::jobs::{Job, Schedule, environment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
@@ -59,12 +57,15 @@ fn marks(schedule: &Schedule) -> (String, String) {
 
 /// One line of a job. What it writes to stdout goes nowhere where people are told otherwise.
 fn line(schedule: &Schedule, job: &Job, key_file: &str) -> String {
-    let path = env::var("PATH").map(|path| format!("PATH={} ", quoted(&path))).unwrap_or_default();
+    // Cron knows the home of the user itself.
+    let environment = environment().filter(|(name, _)| *name != "HOME");
+    let environment: String =
+        environment.map(|(name, value)| format!("{name}={} ", quoted(&value))).collect();
     let commands: Vec<String> = schedule
         .commands(job, key_file)
         .iter()
         .map(|argv| argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
-        .map(|command| format!("{path}{command}"))
+        .map(|command| format!("{environment}{command}"))
         .collect();
     let silent =
         if job.commands.iter().any(|command| command.contains(&"--notify")) { " >/dev/null" } else { "" };

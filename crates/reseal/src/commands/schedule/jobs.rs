@@ -78,9 +78,8 @@ impl Schedule {
             });
         }
         let mut program = vec![text(&env::current_exe()?)?, "--config".into(), text(&path)?];
-        if let Some(vault) = &app.global.vault {
-            program.extend(["--vault".into(), text(&fs::canonicalize(vault)?)?]);
-        }
+        // What runs by itself has other surroundings: what they say now is written down.
+        program.extend(["--vault".into(), text(&std::path::absolute(app.vault_path()?)?)?]);
         program.push("--no-input".into());
         let zone = plan.file.timezone.as_ref().and_then(|zone| zone.get().iana_name()).map(str::to_owned);
         Ok(Self { name: name(plan, &path), plan: path, directory, zone, program, jobs })
@@ -96,6 +95,12 @@ impl Schedule {
         };
         job.commands.iter().map(with_key).collect()
     }
+}
+
+/// What the commands of a schedule find things by.
+pub(super) fn environment() -> impl Iterator<Item = (&'static str, String)> {
+    let names = ["HOME", "PATH", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+    names.into_iter().filter_map(|name| Some((name, env::var(name).ok()?)))
 }
 
 /// Readable, and another for every plan file: `reseal-crm-3f9a1c`.

@@ -1,13 +1,12 @@
 //! Timers of systemd: a service and a timer for each job, and the key as an encrypted credential.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use reseal_crypto::SecretBytes;
 use reseal_rotate::process::{Call, Finished, Runner};
 
-use super::jobs::{Job, Schedule};
+use super::jobs::{Job, Schedule, environment};
 use crate::app::user_directory;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -212,10 +211,8 @@ fn service(schedule: &Schedule, job: &Job, key: &KeyAt) -> String {
             format!("ExecStart={prefix}{}\n", words.collect::<Vec<_>>().join(" "))
         })
         .collect();
-    let environment: String = ["HOME", "PATH"]
-        .into_iter()
-        .filter_map(|name| Some(format!("Environment=\"{name}={}\"\n", escaped(&env::var(name).ok()?))))
-        .collect();
+    let environment: String =
+        environment().map(|(name, value)| format!("Environment=\"{name}={}\"\n", escaped(&value))).collect();
     format!(
         "# Made by `reseal schedule install`.\n[Unit]\nDescription=reseal: {words} ({plan})\n\
          Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot\nUMask=0077\n\
