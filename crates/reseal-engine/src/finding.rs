@@ -267,6 +267,9 @@ impl Refusal {
                 let first = if *cascades { "" } else { ", and make the foreign key ON UPDATE CASCADE first" };
                 format!("leave `{column}` out of the plan and re-encrypt {other}, which it follows{first}")
             }
+            Self::ForeignKey { constraint, cascades: true, .. } => {
+                format!("its rows would change while they are re-encrypted: drop `{constraint}` for the run")
+            }
             Self::ForeignKey { other, .. } => {
                 format!("make the foreign key ON UPDATE CASCADE, so that {other} follows, or drop it")
             }

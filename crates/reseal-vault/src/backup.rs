@@ -69,7 +69,7 @@ impl Vault {
         self.record_event(Event::intent("backup").of(to.display()))?;
         let draft = Draft::beside(&to, self.random())?;
         let mut copy = schema::connect(draft.path(), self.busy_timeout())?;
-        copy_pages(self.connection(), &mut copy, self.busy_timeout())?;
+        copy_pages(self.connection(), &mut copy, self.busy_timeout()).map_err(|error| error.at(&to))?;
         let report = verify(&mut copy, draft.path(), self.keys())?;
         copy.close().map_err(|(_, error)| error)?;
         let path = draft.publish()?;

@@ -171,7 +171,7 @@ pub enum VaultError {
         source: std::io::Error,
     },
     /// There is no room for a change, and every use of a secret makes one, in the audit log.
-    #[error("the disk under {} is full; nothing was changed", .0.display())]
+    #[error("the disk under {} is full; the vault is as it was", .0.display())]
     DiskFull(PathBuf),
     /// SQLite failed.
     #[error("the database under the vault failed")]
@@ -262,7 +262,7 @@ mod tests {
         let full =
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
         let error = VaultError::from(full).at(Path::new("/srv/a.vault"));
-        assert_eq!(error.to_string(), "the disk under /srv/a.vault is full; nothing was changed");
+        assert_eq!(error.to_string(), "the disk under /srv/a.vault is full; the vault is as it was");
         let other =
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), None);
         assert!(matches!(VaultError::from(other).at(Path::new("/srv/a.vault")), VaultError::Sqlite(_)));

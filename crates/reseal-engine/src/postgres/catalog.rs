@@ -232,12 +232,13 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
     }
 }
 
-/// Equal values under a new key are equal no more. Only a column that is referred to may change, where the others follow.
+/// Equal values under a new key are equal no more. Only a column that is referred to may change, where the others follow;
+/// rows of the table itself may not, between their being read and written.
 fn judge_foreign_key(row: &Row, facts: &mut TableFacts) {
     let (constraint, column, other) = (row.get(0), row.get(1), row.get(2));
-    match (row.get(3), row.get(4)) {
-        (true, true) => facts.warnings.push(Warning::Cascade { constraint, column, other }),
-        (is_referenced, cascades) => {
+    match (row.get(3), row.get(4), row.get(5)) {
+        (true, true, false) => facts.warnings.push(Warning::Cascade { constraint, column, other }),
+        (is_referenced, cascades, _) => {
             facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });
         }
     }
@@ -302,16 +303,21 @@ const INDEXES: &str = with_tree!(
              AND d.refobjsubid = a.attnum)) ORDER BY 1, 2"
 );
 
-/// Foreign keys over columns of the run, from both ends. Partitions have a copy each.
+/// Foreign keys over columns of the run and what is computed from them, from both ends. Partitions have a copy each.
 const FOREIGN_KEYS: &str = with_tree!(
     "SELECT DISTINCT ON (f.conname, a.attname, side.is_referenced)
-           f.conname::text, a.attname::text, side.other::regclass::text, side.is_referenced, f.confupdtype = 'c'
+           f.conname::text, a.attname::text, side.other::regclass::text, side.is_referenced, f.confupdtype = 'c',
+           side.other IN (SELECT oid FROM tree)
       FROM pg_constraint f
      CROSS JOIN LATERAL (VALUES (false, f.conrelid, f.conkey, f.confrelid), (true, f.confrelid, f.confkey, f.conrelid))
            AS side (is_referenced, own, attnums, other)
       JOIN tree ON tree.oid = side.own
       JOIN pg_attribute a ON a.attrelid = side.own AND a.attnum = ANY (side.attnums)
-     WHERE f.contype = 'f' AND a.attname = ANY ($2::text[])
+     WHERE f.contype = 'f' AND (a.attname = ANY ($2::text[]) OR EXISTS
+               (SELECT FROM pg_attrdef d JOIN pg_depend e ON e.classid = 'pg_attrdef'::regclass AND e.objid = d.oid
+                  JOIN pg_attribute o ON o.attrelid = e.refobjid AND o.attnum = e.refobjsubid
+                 WHERE a.attgenerated <> '' AND d.adrelid = a.attrelid AND d.adnum = a.attnum
+                   AND e.refobjid = a.attrelid AND o.attname = ANY ($2::text[])))
      ORDER BY f.conname, a.attname, side.is_referenced, f.conparentid"
 );
 

@@ -6,9 +6,11 @@
 //! own, so a transaction pooler in between does no harm.
 
 mod address;
+mod announced;
 mod arrays;
 mod catalog;
 mod checks;
+mod circumstances;
 mod connect;
 mod copy;
 mod describe;

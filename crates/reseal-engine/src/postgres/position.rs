@@ -206,17 +206,7 @@ mod tests {
     use crate::postgres::copy::tests::job;
 
     fn leaf(name: &str, blocks: u64) -> Leaf {
-        Leaf {
-            name: name.into(),
-            filenode: 1,
-            blocks,
-            wide: false,
-            late_triggers: false,
-            early_triggers: false,
-            unique: false,
-            referenced: false,
-            even_keys: false,
-        }
+        Leaf { name: name.into(), filenode: 1, blocks, wide: false, unique: false, even_keys: false }
     }
 
     fn blocks_of(range: &ScanRange) -> (u64, u64) {

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
-use tokio::io::{AsyncReadExt, duplex};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, NoTls, Row, RowStream, Statement};
+use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
-/// What tells a request to cancel from a request for TLS.
-const CANCEL_REQUEST: i32 = 80_877_102;
+use super::announced::announced_process;
 
 /// Runs statements on one connection, by name if the connection is one to a server process of its own.
 ///
@@ -80,30 +78,17 @@ impl Statements {
     }
 }
 
-/// The server process that was announced when the connection was made: the one that a request to cancel names
-/// (`CancelRequest` of the protocol, here sent to nobody). `None` if such a request goes through TLS only.
-async fn announced_process(client: &Client) -> Option<i32> {
-    let (near, mut far) = duplex(64);
-    let token = client.cancel_token();
-    let request = token.cancel_query_raw(near, NoTls);
-    let read = async move {
-        let _length = far.read_i32().await.ok()?;
-        let code = far.read_i32().await.ok()?;
-        if code == CANCEL_REQUEST { far.read_i32().await.ok() } else { None }
-    };
-    tokio::join!(request, read).1
-}
-
 #[cfg(test)]
 mod tests {
+    use reseal_crypto::SecretBytes;
     use reseal_sandbox::pooler::Pooler;
     use reseal_sandbox::postgres::{Options, Server};
 
     use super::*;
     use crate::postgres::PostgresTarget;
 
-    async fn names_statements(url: &str) -> bool {
-        let target = PostgresTarget::parse(url, None).expect("parses");
+    async fn names_statements(address: &str, password: Option<&SecretBytes>) -> bool {
+        let target = PostgresTarget::parse(address, password).expect("parses");
         let client = target.connect("reseal").await.expect("connects");
         Statements::of(&client).await.expect("asks").prepared.is_some()
     }
@@ -113,7 +98,17 @@ mod tests {
         let server = Server::start(Options { durable: false, ..Options::default() })
             .expect("a private Postgres starts (package postgresql)");
         let pooler = Pooler::start(&server, 1).expect("PgBouncer starts (package pgbouncer)");
-        assert!(names_statements(&server.url()).await);
-        assert!(!names_statements(&pooler.url()).await);
+        assert!(names_statements(&server.url(), None).await);
+        assert!(!names_statements(&pooler.url(), None).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn statements_have_names_through_tls() {
+        let options = Options { durable: false, listen_tcp: true, tls: true, ..Options::default() };
+        let server = Server::start(options).expect("a private Postgres starts (package postgresql)");
+        let url = server.tcp_url().expect("listens on TCP");
+        let address = format!("{url}?sslmode=verify-full&sslrootcert={}", server.ca_certificate().display());
+        let password = SecretBytes::copy_from(server.password().as_bytes());
+        assert!(names_statements(&address, Some(&password)).await);
     }
 }

@@ -3,7 +3,6 @@
 use futures_util::TryStreamExt;
 
 use super::copy::Collector;
-use super::own::Own;
 use super::position::{Stripe, tid_literal};
 use super::session::PostgresSession;
 use super::sql::{reduce, row_expressions};
@@ -36,7 +35,8 @@ impl PostgresSession {
         wide: bool,
     ) -> Result<Batch, EngineError> {
         let limits = ReadLimits { bytes: limits.bytes.max(1), ..limits };
-        let statement = self.copy_statement(range, from, limits, filter, wide)?;
+        let test = self.filter_test(filter, &range.relation).await?;
+        let statement = self.copy_statement(range, from, limits, test, wide)?;
         let stream = self.client.copy_out(&statement).await.map_err(|error| reduce(READING, error))?;
         let mut stream = std::pin::pin!(stream);
         let room = (limits.rows * self.row_bytes).min(limits.bytes);
@@ -68,13 +68,13 @@ impl PostgresSession {
         range: &ScanRange,
         from: &Position,
         limits: ReadLimits,
-        filter: Filter,
+        test: Option<String>,
         wide: bool,
     ) -> Result<String, EngineError> {
         let expressions = row_expressions(&self.job);
         let relation = &range.relation;
         let (lo, hi) = (tid_literal(from)?, tid_literal(&range.hi)?);
-        let tests = [self.filter_test(filter), Stripe::of(range).condition(&self.job)];
+        let tests = [test, Stripe::of(range).condition(&self.job)];
         let only: String = tests.iter().flatten().map(|test| format!(" AND {test}")).collect();
         let list = expressions.join(", ");
         let rows = limits.rows;
@@ -95,17 +95,21 @@ impl PostgresSession {
     }
 
     /// The test for rows that a filter lets through; `None` if it does so with all of them.
-    fn filter_test(&self, filter: Filter) -> Option<String> {
+    async fn filter_test(&self, filter: Filter, relation: &str) -> Result<Option<String>, EngineError> {
         if filter == Filter::All {
-            return None;
+            return Ok(None);
         }
+        let wrote = match self.own.as_ref().filter(|own| own.knows(relation)) {
+            Some(own) => own.wrote(relation, &self.meaning(relation).await?),
+            None => None,
+        };
         // In this order: to look an id up is cheap, and the server would do it last.
-        match (self.own.as_ref().and_then(Own::wrote), self.not_new.as_deref()) {
-            (Some(own), not_new) => {
-                Some(format!("CASE WHEN {own} THEN false ELSE {} END", not_new.unwrap_or("true")))
+        Ok(match (wrote, self.not_new.as_deref()) {
+            (Some(wrote), not_new) => {
+                Some(format!("CASE WHEN {wrote} THEN false ELSE {} END", not_new.unwrap_or("true")))
             }
             (None, not_new) => not_new.map(str::to_owned),
-        }
+        })
     }
 
     /// Bytes of the columns of the plan in a row of the inner select.

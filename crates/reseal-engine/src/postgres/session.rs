@@ -136,7 +136,7 @@ impl PostgresSession {
         }
         let mut leaves = Vec::with_capacity(rows.len());
         for row in &rows {
-            match row.get(7) {
+            match row.get(5) {
                 "r" => leaves.push(Leaf::from_row(row)),
                 // A partitioned table holds no rows itself.
                 "p" => {}

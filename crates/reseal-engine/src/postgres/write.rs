@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::arrays::{Column, Raw, Source};
-use super::leaf::{Leaf, TRIGGERS};
+use super::circumstances::Circumstances;
+use super::leaf::Leaf;
 use super::session::PostgresSession;
 use super::sql::{begin_write, column_expression, key_expression, quoted, reduce, row_expressions};
 use crate::batch::{Batch, KeyCells};
@@ -115,31 +116,29 @@ impl PostgresSession {
         locking: Locking,
         observer: &dyn Observer,
     ) -> Result<Try, EngineError> {
-        let mut leaf = self.leaf(&lease.span.relation).await?;
+        let leaf = self.leaf(&lease.span.relation).await?;
         let few = batch.changes().len() <= FEW_ROWS;
         let begin = begin_write(&leaf.name, if few { FEW_ROWS_MS } else { self.statement_ms });
         self.client.batch_execute(&begin).await.map_err(writing)?;
-        // Sent together: what was true of triggers when the session began may have changed, and costs no round trip.
-        let relation = &leaf.name;
-        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(relation, Type::TEXT)];
-        let (fenced, triggers) =
-            tokio::join!(self.fence(lease), self.statements.rows(&self.client, TRIGGERS, &parameters));
+        // Sent together: what was true when the session began may have changed, and costs no round trip.
+        let (fenced, circumstances) = tokio::join!(self.fence(lease), self.circumstances(&leaf.name));
         if !fenced.map_err(writing)? {
             return Ok(Try::LeaseLost);
         }
-        let triggers = triggers.map_err(writing)?;
-        let triggers = triggers.first().ok_or_else(|| strange("no answer about triggers"))?;
-        (leaf.late_triggers, leaf.early_triggers) = (triggers.get(0), triggers.get(1));
-        let id =
-            u64::try_from(triggers.get::<_, i64>(2)).map_err(|_| strange("a negative transaction id"))?;
+        let circumstances = circumstances?;
         let all: Vec<u32> = (0..batch.changes().len() as u32).collect();
         let picked = match locking {
             Locking::Wait => all,
             Locking::Skip => self.lock_rows(&leaf, batch, &all).await?,
         };
         let returned = self.update_rows(&leaf, batch, &picked).await?;
-        self.compare_stored(&leaf, batch, &returned).await?;
-        let missed = self.misses(&leaf, batch, &returned, locking).await?;
+        self.compare_stored(&leaf, &circumstances, batch, &returned).await?;
+        let missed = match locking {
+            Locking::Wait => self.misses(&leaf, &circumstances, batch, &returned).await?,
+            Locking::Skip => {
+                not_written(&returned).map(|change| Missed { change, cause: MissCause::Locked }).collect()
+            }
+        };
         let records: Vec<_> = QuarantineRecord::of_batch(&self.job, &leaf.name, batch).collect();
         let quarantined = self.insert_quarantine(&records).await?;
         let indices: Vec<u32> = missed.iter().map(|missed| missed.change).collect();
@@ -149,8 +148,10 @@ impl PostgresSession {
         }
         observer.at(Moment::Written, BatchInfo { span: &lease.span, batch: batch.batch() }).await;
         self.client.batch_execute("COMMIT").await.map_err(writing)?;
-        if let Some(own) = self.own.as_ref().filter(|_| leaf.is_plain() && batch.leaves_whole_rows()) {
-            own.add(id);
+        if let Some(own) =
+            self.own.as_ref().filter(|_| circumstances.are_plain() && batch.leaves_whole_rows())
+        {
+            own.add(&leaf.name, &circumstances.meaning, circumstances.transaction);
         }
         Ok(Try::Done(Box::new(Committed { span: span.record().clone(), missed, quarantined })))
     }
@@ -243,12 +244,13 @@ impl PostgresSession {
     async fn compare_stored(
         &self,
         leaf: &Leaf,
+        circumstances: &Circumstances,
         batch: &VerifiedBatch,
         returned: &Returned,
     ) -> Result<(), EngineError> {
         let mut written: Vec<u32> =
             (0..returned.written.len() as u32).filter(|index| returned.written[*index as usize]).collect();
-        if leaf.late_triggers || leaf.early_triggers {
+        if circumstances.late_triggers || circumstances.early_triggers {
             self.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(writing)?;
         } else {
             written = spread(&written);
@@ -301,24 +303,22 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// The changes that were not written, and why.
+    /// The changes that were not written though nothing was passed by, and why.
     async fn misses(
         &self,
         leaf: &Leaf,
+        circumstances: &Circumstances,
         batch: &VerifiedBatch,
         returned: &Returned,
-        locking: Locking,
     ) -> Result<Vec<Missed>, EngineError> {
-        let not_written = |index: &u32| !returned.written[*index as usize];
-        let changes: Vec<u32> = (0..returned.written.len() as u32).filter(not_written).collect();
+        let changes: Vec<u32> = not_written(returned).collect();
         let mut suppressed = Vec::new();
-        if locking == Locking::Wait && leaf.early_triggers && !changes.is_empty() {
+        if circumstances.early_triggers && !changes.is_empty() {
             suppressed = self.unchanged(leaf, batch, &changes).await?;
         }
-        let cause = |change: u32| match locking {
-            _ if suppressed.contains(&change) => MissCause::Suppressed,
-            Locking::Skip => MissCause::Locked,
-            Locking::Wait => MissCause::Changed,
+        let cause = |change: u32| match suppressed.contains(&change) {
+            true => MissCause::Suppressed,
+            false => MissCause::Changed,
         };
         Ok(changes.into_iter().map(|change| Missed { change, cause: cause(change) }).collect())
     }
@@ -419,6 +419,10 @@ impl PostgresSession {
             columns.map(|(index, column)| format!("{} = u.n{index}", quoted(&column.name))).collect();
         each.join(", ")
     }
+}
+
+fn not_written(returned: &Returned) -> impl Iterator<Item = u32> {
+    (0..returned.written.len() as u32).filter(|index| !returned.written[*index as usize])
 }
 
 /// The first of some changes, the last, and some in between.

@@ -140,7 +140,8 @@ fn judge_foreign_keys(
         let own: String = own;
         let Some(column) = job.column_names().find(|name| name.eq_ignore_ascii_case(&own)) else { continue };
         let (column, cascades) = (column.to_owned(), on_update == "CASCADE");
-        if is_referenced && cascades {
+        let elsewhere = other != format!("main.{}", table.name);
+        if is_referenced && cascades && elsewhere {
             facts.warnings.push(Warning::Cascade { constraint, column, other });
         } else {
             facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });

@@ -117,3 +117,32 @@ async fn proof_reads_rows_that_a_cascade_made() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_reads_rows_that_a_cascade_from_a_computed_column_made() {
+    assert_copies_are_rewritten(
+        "ALTER TABLE clients ADD digest text GENERATED ALWAYS AS (md5(a)) STORED UNIQUE;
+         CREATE TABLE copies AS SELECT a, digest FROM clients WHERE id < 20;
+         ALTER TABLE copies ADD FOREIGN KEY (digest) REFERENCES clients (digest) ON UPDATE CASCADE;
+         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.clients (id, a) SELECT max(id) + 1, OLD.a FROM public.clients; RETURN NULL; END';
+         CREATE TRIGGER keep AFTER UPDATE ON copies FOR EACH ROW EXECUTE FUNCTION keep()",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proof_reads_columns_that_took_a_name_over() {
+    let (database, plan) = loaded().await;
+    database.execute("ALTER TABLE clients ADD a_before bytea; UPDATE clients SET a_before = a").await;
+    let (engine, checked) = counted(&database, &plan);
+    engine.run().await.expect("proves");
+    assert_eq!(checked.rows(), 0);
+    // No row is written by this, and every value of `a` is an old one.
+    database
+        .execute("ALTER TABLE clients RENAME a TO a_after; ALTER TABLE clients RENAME a_before TO a")
+        .await;
+    let outcome = engine.run().await.expect("goes on");
+    assert_eq!((outcome.proof.old(), outcome.rewritten()), (0, 4 * ROWS as u64));
+    assert_all_new(&database, &plan, ROWS).await;
+}

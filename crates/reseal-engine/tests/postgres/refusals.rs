@@ -489,3 +489,28 @@ async fn foreign_keys_are_refused_unless_they_follow() {
         "SELECT count(*) FROM copies JOIN clients USING (id) WHERE copies.a IS DISTINCT FROM clients.a";
     assert_eq!(database.count(left).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_of_computed_columns_and_of_the_table_itself_are_refused() {
+    let database = Database::start().await;
+    let plan = plan("clients", Way::Envelope);
+    load(&database, &plan, 200).await;
+    database
+        .execute(
+            "ALTER TABLE clients ADD UNIQUE (a), ADD first bytea,
+                 ADD digest text GENERATED ALWAYS AS (md5(b)) STORED UNIQUE,
+                 ADD CONSTRAINT of_its_own FOREIGN KEY (first) REFERENCES clients (a) ON UPDATE CASCADE;
+             CREATE TABLE copies (digest text CONSTRAINT copy REFERENCES clients (digest))",
+        )
+        .await;
+    let refers = |constraint: &str, column: &str, other: &str, cascades: bool| Refusal::ForeignKey {
+        constraint: constraint.into(),
+        column: column.into(),
+        other: other.into(),
+        is_referenced: true,
+        cascades,
+    };
+    let expected =
+        [refers("copy", "digest", "public.copies", false), refers("of_its_own", "a", "public.clients", true)];
+    assert_eq!(refused(&database, &plan).await, expected);
+}
