@@ -11,7 +11,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -21,8 +21,9 @@ use tempfile::TempDir;
 use crate::error::SandboxError;
 use crate::user::ServerUser;
 
-/// Descriptor 3 is the pipe that tells when the last process of the server has gone: all of them inherit it. A process
-/// that is gone is waited for as well: until somebody does, a server that starts again takes it for a running one.
+/// Descriptor 3 is the pipe that tells when the last process of the server has gone: all of them inherit it. Until its
+/// shell has waited for it, such a process is still known to the system, and a server that starts again takes it for a
+/// running one: `reap` waits, and says so.
 const SCRIPT: &str = r#"
 directory=$1
 signal=$2
@@ -33,10 +34,10 @@ trap '' HUP INT TERM
 echo "$pid"
 exec >/dev/null
 read -r word
-if [ "$word" = keep ]; then wait "$pid"; exit; fi
-kill -"$signal" "$pid"
+[ "$word" = reap ] || kill -"$signal" "$pid"
 wait "$pid"
-rm -rf -- "$directory"
+if [ "$word" = reap ]; then echo reaped >&2; read -r word; fi
+[ "$word" = keep ] || rm -rf -- "$directory"
 "#;
 
 /// What ends a server for good when its guard does. A shell has its children ignore `QUIT` and `INT`, so only a server
@@ -57,6 +58,7 @@ const ENVIRONMENT: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", 
 pub(crate) struct Guarded {
     shell: Child,
     pipe: Option<ChildStdin>,
+    said: BufReader<ChildStderr>,
     pid: Pid,
     gone: Receiver<()>,
 }
@@ -78,16 +80,17 @@ impl Guarded {
         command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(directory);
         // A group of its own: Ctrl-C is for this process, which then goes and takes the server along.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         user.apply(&mut command);
         let mut shell = command.spawn().map_err(SandboxError::io("start", "/bin/sh"))?;
         let pipe = shell.stdin.take();
+        let said = BufReader::new(shell.stderr.take().expect("standard error was piped above"));
         let mut output = BufReader::new(shell.stdout.take().expect("standard output was piped above"));
         let mut line = String::new();
         output.read_line(&mut line).map_err(SandboxError::io("read from", "/bin/sh"))?;
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| SandboxError::Failed { program: "sh", log: line })?;
-        Ok(Self { shell, pipe, pid, gone: watch(output) })
+        Ok(Self { shell, pipe, said, pid, gone: watch(output) })
     }
 
     /// The process id of the guarded process, which stays its own as long as this value lives.
@@ -106,12 +109,27 @@ impl Guarded {
         matches!(self.gone.recv_timeout(timeout), Ok(()) | Err(RecvTimeoutError::Disconnected))
     }
 
-    /// Ends the watch over a process that is gone already; its directory stays.
+    /// Has the system forget a process that is gone; what is left is the watch over the directory.
+    pub(crate) fn reap(mut self) -> Result<Reaped, SandboxError> {
+        let io = || SandboxError::io("talk to", "/bin/sh");
+        if let Some(pipe) = &mut self.pipe {
+            pipe.write_all(b"reap\n").map_err(io())?;
+        }
+        self.said.read_line(&mut String::new()).map_err(io())?;
+        Ok(Reaped(self))
+    }
+}
+
+/// The watch over the directory of a process that is gone.
+#[derive(Debug)]
+pub(crate) struct Reaped(Guarded);
+
+impl Reaped {
+    /// Ends the watch; the directory stays.
     pub(crate) fn release(mut self) {
-        if let Some(mut pipe) = self.pipe.take() {
+        if let Some(pipe) = &mut self.0.pipe {
             let _ = pipe.write_all(b"keep\n");
         }
-        let _ = self.shell.wait();
     }
 }
 

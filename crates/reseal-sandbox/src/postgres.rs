@@ -268,8 +268,9 @@ impl Server {
         arguments.push(self.data_dir().into());
         arguments.extend(self.settings.iter().cloned());
         // The old guard stays until the new one stands, so that at no moment the directory is without one.
-        let guard = Guarded::spawn(&self.directory, self.user, LastSignal::Quit, &arguments)?;
-        if let Some(old) = self.guard.replace(guard) {
+        let old = self.guard.take().map(Guarded::reap).transpose()?;
+        self.guard = Some(Guarded::spawn(&self.directory, self.user, LastSignal::Quit, &arguments)?);
+        if let Some(old) = old {
             old.release();
         }
         self.running = true;

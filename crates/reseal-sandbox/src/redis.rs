@@ -289,9 +289,10 @@ impl Server {
     }
 
     fn launch(&mut self) -> Result<(), SandboxError> {
-        let guard = Guarded::spawn(&self.directory, self.user, LastSignal::Kill, &self.arguments())?;
         // The old guard stays until the new one stands, so that at no moment the directory is without one.
-        if let Some(old) = self.guard.replace(guard) {
+        let old = self.guard.take().map(Guarded::reap).transpose()?;
+        self.guard = Some(Guarded::spawn(&self.directory, self.user, LastSignal::Kill, &self.arguments())?);
+        if let Some(old) = old {
             old.release();
         }
         self.running = true;
