@@ -287,7 +287,7 @@ impl PostgresSession {
             .client
             .query_typed(
                 "SELECT relation, column_name, row_key, reason, value_mac FROM reseal.quarantine
-                  WHERE run_id = $1 AND reason = coalesce($2, reason) ORDER BY relation, column_name, row_key LIMIT $3",
+                  WHERE run_id = $1 AND reason = coalesce($2, reason) ORDER BY reason = 'empty', relation, column_name, row_key LIMIT $3",
                 &[
                     (&self.run_id(), Type::BYTEA),
                     (&reason.map(Reason::code), Type::TEXT),

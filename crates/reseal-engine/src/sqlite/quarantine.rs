@@ -49,7 +49,7 @@ pub(super) fn records(
     limit: u64,
 ) -> Result<Vec<QuarantineRecord>, EngineError> {
     let sql = "SELECT relation, column_name, row_key, reason, value_mac FROM reseal_quarantine \
-         WHERE run_id = ?1 AND reason = coalesce(?2, reason) ORDER BY relation, row_key, column_name LIMIT ?3";
+         WHERE run_id = ?1 AND reason = coalesce(?2, reason) ORDER BY reason = 'empty', relation, row_key, column_name LIMIT ?3";
     let mut statement = connection.prepare(sql).doing(READING)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows =

