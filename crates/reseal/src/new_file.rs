@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use reseal_crypto::Random;
 use reseal_crypto::random::OsRandom;
 use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -82,9 +83,14 @@ impl NewFile {
     /// There is a file of that name that is not to be replaced, or the system does not rename.
     pub(crate) fn rename(mut self, path: &Path, replaces: bool) -> Outcome<()> {
         let flags = if replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        rustix::fs::renameat_with(CWD, &self.path, CWD, path, flags)
-            .map_err(|errno| cannot_write(path)(errno.into()))?;
-        self.is_kept = true;
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, path, flags) {
+            Ok(()) => self.is_kept = true,
+            // NFS and some others cannot rename so; a second name never replaces, and the first one goes on drop.
+            Err(Errno::INVAL | Errno::NOSYS) if !replaces => {
+                fs::hard_link(&self.path, path).map_err(cannot_write(path))?;
+            }
+            Err(errno) => return Err(cannot_write(path)(errno.into())),
+        }
         sync_directory_of(path).map_err(cannot_write(path))
     }
 

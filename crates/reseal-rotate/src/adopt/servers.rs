@@ -1,6 +1,6 @@
 //! The servers that values let in: found by URLs and by variables beside the passwords, and asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -69,6 +69,10 @@ impl Found {
         many.or_else(only)
     }
 
+    fn shares_a_value(&self, other: &Self) -> bool {
+        self.held.iter().any(|held| other.held.iter().any(|other| held.value == other.value))
+    }
+
     fn join(&mut self, other: Self) {
         self.ways.extend(other.ways);
         for held in other.held {
@@ -128,35 +132,55 @@ pub(super) fn group(
 }
 
 /// Makes one of servers that go by several host names, where a user of the same name logs in; then names all of them.
+///
+/// Behind one public address and port there may be many servers, told apart by the name that a client asks for. They are
+/// one only where they have a value in common: no password is ever tried on somebody else's server.
 pub(super) async fn merge(
     found: Vec<Found>,
     compose: Option<&Compose>,
     services: &BTreeMap<String, ComposeService>,
 ) -> Vec<Found> {
-    let mut merged: Vec<(Found, BTreeSet<SocketAddr>)> = Vec::new();
+    let mut merged: Vec<(Found, Reached)> = Vec::new();
     for one in found {
-        let mut resolved = BTreeSet::new();
-        for way in &one.ways {
-            let url = url(way, compose, services).await.ok();
-            if let Some(reached) = url.and_then(|url| Address::parse(&url)) {
-                resolved.extend(reached.resolved().await);
-            }
-        }
-        let is_same = |(known, others): &&mut (Found, BTreeSet<SocketAddr>)| {
-            let (known, address) = (known.address(), one.address());
-            known.kind == address.kind && known.user() == address.user() && !others.is_disjoint(&resolved)
+        let mut reached = reached_by(&one.ways, compose, services).await;
+        let is_same = |(known, others): &&mut (Found, Reached)| {
+            let mut common = others.keys().filter(|socket| reached.contains_key(socket)).peekable();
+            known.address().kind == one.address().kind
+                && known.address().user() == one.address().user()
+                && common.peek().is_some()
+                && (known.shares_a_value(&one) || common.all(|socket| others[socket]))
         };
         match merged.iter_mut().find(is_same) {
             Some((known, others)) => {
                 known.join(one);
-                others.append(&mut resolved);
+                others.append(&mut reached);
             }
-            None => merged.push((one, resolved)),
+            None => merged.push((one, reached)),
         }
     }
     let mut merged: Vec<Found> = merged.into_iter().map(|(one, _)| one).collect();
     name(&mut merged, services);
     merged
+}
+
+/// Where a server is reached, and whether that is on this machine.
+type Reached = BTreeMap<SocketAddr, bool>;
+
+async fn reached_by(
+    ways: &[Address],
+    compose: Option<&Compose>,
+    services: &BTreeMap<String, ComposeService>,
+) -> Reached {
+    let mut reached = Reached::new();
+    for way in ways {
+        let url = url(way, compose, services).await.ok();
+        if let Some(address) = url.and_then(|url| Address::parse(&url)) {
+            let is_container = services.contains_key(&way.host);
+            let sockets = address.resolved().await.into_iter();
+            reached.extend(sockets.map(|socket| (socket, is_container || socket.ip().is_loopback())));
+        }
+    }
+    reached
 }
 
 fn hold(found: &mut Vec<Found>, ways: Vec<Address>, value: &SecretBytes, index: usize) {
