@@ -291,6 +291,14 @@ pub enum RotateError {
         /// The secret.
         secret: String,
     },
+    /// The rotation is not to be given up.
+    #[error("the rotation of `{secret}` is not to be abandoned: {why}")]
+    NotAbandoned {
+        /// The secret, by its name in the plan.
+        secret: String,
+        /// Why.
+        why: &'static str,
+    },
     /// There are not two values.
     #[error("`{secret}` has no old value that still works")]
     NothingToRetire {
@@ -380,6 +388,7 @@ impl RotateError {
             | Self::Open { .. }
             | Self::Rehearsal { .. }
             | Self::NothingToRollBack { .. }
+            | Self::NotAbandoned { .. }
             | Self::NothingToRetire { .. } => ErrorKind::Refused,
             Self::Driven => ErrorKind::Busy,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
@@ -439,6 +448,9 @@ impl RotateError {
             }
             Self::Open { secret, next, .. } => {
                 format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
+            }
+            Self::NotAbandoned { secret, .. } => {
+                format!("`reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
             }
             Self::SyncOvertaken { name, .. } => format!(
                 "take it back with `reseal rotate rollback {name}`; then `reseal sync {name}` brings out what is current"

@@ -50,6 +50,7 @@ pub use model::{
 };
 pub use name::{NAME_MAX, NameError, NamePattern, SecretName};
 pub use recovery::{RecoveryCode, RecoveryCodeError};
+pub use secrets::ToMask;
 pub use slots::SlotInfo;
 pub use snapshot::{Origin, SNAPSHOT_BYTES_MAX, SNAPSHOT_NAME_MAX, SnapshotId, SnapshotInfo};
 pub use vault::{

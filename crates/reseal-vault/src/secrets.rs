@@ -15,6 +15,15 @@ use crate::shelf::{HandleRecord, HexBytes, SecretRecord, VersionRecord, parse};
 use crate::store::{Change, View};
 use crate::vault::Vault;
 
+/// Values to keep out of what others say.
+#[derive(Debug, Default)]
+pub struct ToMask {
+    /// The values.
+    pub values: Vec<SecretBytes>,
+    /// Secrets whose values cannot be read.
+    pub unread: Vec<SecretName>,
+}
+
 impl Vault {
     /// Stores a version and returns its number; durable when it returns.
     ///
@@ -101,34 +110,25 @@ impl Vault {
     /// Releases what the labels of these secrets name, of `longest` bytes at most, so that it can be kept out of what
     /// others say: in one transaction, with one audit entry for all.
     ///
-    /// Secrets that are not there or deleted, and versions that are destroyed, are left out.
+    /// Secrets that are not there or deleted, and versions that are destroyed, are left out. A record that was tampered
+    /// with does not keep the others from being masked: it is named.
     ///
     /// # Errors
     ///
-    /// [`VaultError::Tampered`], [`VaultError::Busy`].
-    pub fn get_to_mask(
-        &mut self,
-        names: &[SecretName],
-        longest: usize,
-    ) -> Result<Vec<SecretBytes>, VaultError> {
+    /// [`VaultError::Busy`], and all that is wrong with the vault as a whole.
+    pub fn get_to_mask(&mut self, names: &[SecretName], longest: usize) -> Result<ToMask, VaultError> {
         self.change(|change| {
-            let mut values = Vec::new();
+            let mut found = ToMask::default();
             for name in names {
-                let record = match change.view.live_secret(name) {
-                    Err(VaultError::NotFound { .. } | VaultError::Deleted(_)) => continue,
-                    record => record?,
-                };
-                let labels = record.labels;
-                let versions = [labels.current, labels.pending, labels.previous];
-                for number in versions.into_iter().flatten() {
-                    let version = change.view.version(&record, number)?;
-                    if version.data_key.is_some() && version.len <= longest as u64 {
-                        values.push(change.view.value(&record, &version)?);
-                    }
+                match labelled(&mut change.view, name, longest) {
+                    Ok(values) => found.values.extend(values),
+                    Err(VaultError::NotFound { .. } | VaultError::Deleted(_)) => {}
+                    Err(VaultError::Tampered(_)) => found.unread.push(name.clone()),
+                    Err(error) => return Err(error),
                 }
             }
-            let event = Event::done("get to mask").detail(format!("{} values", values.len()));
-            Ok((values, event))
+            let event = Event::done("get to mask").detail(format!("{} values", found.values.len()));
+            Ok((found, event))
         })
     }
 
@@ -369,6 +369,20 @@ pub(crate) fn select(secret: &SecretRecord, selector: VersionSelector) -> Result
     };
     let labelled = secret.labels.get(label);
     labelled.ok_or_else(|| VaultError::not_found(Thing::Version, format!("{} labelled {label}", secret.name)))
+}
+
+/// The values of this secret that a label names, of `longest` bytes at most.
+fn labelled(view: &mut View<'_>, name: &SecretName, longest: usize) -> Result<Vec<SecretBytes>, VaultError> {
+    let secret = view.live_secret(name)?;
+    let labels = secret.labels;
+    let mut values = Vec::new();
+    for number in [labels.current, labels.pending, labels.previous].into_iter().flatten() {
+        let version = view.version(&secret, number)?;
+        if version.data_key.is_some() && version.len <= longest as u64 {
+            values.push(view.value(&secret, &version)?);
+        }
+    }
+    Ok(values)
 }
 
 fn release(

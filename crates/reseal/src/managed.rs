@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reseal_formats::FormatSpec;
 use reseal_rotate::columns::records;
 use reseal_rotate::plan::Plan;
-use reseal_rotate::rotation::{State, latest};
+use reseal_rotate::rotation::{Rotation, State, latest};
 use reseal_vault::{ErrorKind, SecretName, Vault};
 
 use crate::app::App;
@@ -173,7 +173,7 @@ fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome
     let refusal = format!("a rotation of `{name}` needs its version {version}");
     let next = match open.state {
         State::Overlap => format!("end the old value first with `reseal rotate retire {}`", open.name),
-        _ => way_out(&open.name),
+        _ => way_out(&open),
     };
     Err(Failure::new(Exit::Refused, refusal).because(["it is not over".to_owned()]).hint(next))
 }
@@ -183,16 +183,22 @@ fn guard_unfinished(vault: &mut Vault, name: &SecretName) -> Outcome<()> {
     match latest(vault, name.as_str())? {
         Some(open) if open.is_unfinished() => {
             let refusal = format!("a rotation of `{name}` is between two of its values");
-            Err(Failure::new(Exit::Refused, refusal).hint(way_out(&open.name)))
+            Err(Failure::new(Exit::Refused, refusal).hint(way_out(&open)))
         }
         _ => Ok(()),
     }
 }
 
-fn way_out(rotation: &str) -> String {
-    format!(
-        "finish it with `reseal rotate resume {rotation}`, or take it back with `reseal rotate rollback {rotation}`"
-    )
+fn way_out(open: &Rotation) -> String {
+    let name = &open.name;
+    let resume = if open.is_sync { "sync" } else { "rotate resume" };
+    let way = format!(
+        "finish it with `reseal {resume} {name}`, or take it back with `reseal rotate rollback {name}`"
+    );
+    match open.attention {
+        Some(_) => format!("{way}; if neither can work, `reseal rotate abandon {name} --reason WHY`"),
+        None => way,
+    }
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

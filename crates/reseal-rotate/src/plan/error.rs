@@ -27,10 +27,19 @@ pub enum NamedVault {
 }
 
 impl NamedVault {
-    /// The names at the top of a plan end where its first table begins; all of them have to make sense.
+    /// The names at the top of a plan end where its first table begins; all of them have to make sense. A vault that is
+    /// named further down may be meant for the top.
     fn of(path: &Path, text: &str) -> Self {
         const KNOWN: [&str; 6] = ["schema", "vault", "prefix", "environment", "timezone", "leftovers"];
-        let top = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+        let is_table = |line: &str| line.trim_start().starts_with('[');
+        let names_vault = |line: &str| {
+            let name = line.split_once('=').map(|(name, _)| name.trim().trim_matches(['"', '\'']));
+            name == Some("vault")
+        };
+        if text.lines().skip_while(|line| !is_table(line)).any(names_vault) {
+            return Self::Unknown;
+        }
+        let top = text.lines().take_while(|line| !is_table(line));
         let Ok(top) = toml::from_str::<toml::Table>(&top.collect::<Vec<_>>().join("\n")) else {
             return Self::Unknown;
         };
@@ -233,8 +242,10 @@ mod tests {
         let named = |text| NamedVault::of(Path::new("/plan/reseal.toml"), text);
         let vault = NamedVault::Named("/plan/v".into());
         assert_eq!(named("vault = 'v'\n[secrets.a]\nno = such\n[["), vault);
-        assert_eq!(named("schema = 1\n[secrets.a]\nvault = 'v'"), NamedVault::NotNamed);
-        for text in ["valt = 'v'\n", "vault = \n[a]", "vault = 1", "leftovers = [\n[1]]\nvault = 'v'"] {
+        assert_eq!(named("schema = 1\n[secrets.a]\nstrategy = 'v"), NamedVault::NotNamed);
+        let misplaced =
+            ["schema = 1\n[apps.a]\nvault = 'v'", "[a]\n \"vault\"= 'v'", "leftovers = [\n[1]]\nvault = 'v'"];
+        for text in ["valt = 'v'\n", "vault = \n[a]", "vault = 1"].into_iter().chain(misplaced) {
             assert_eq!(named(text), NamedVault::Unknown, "{text}");
         }
     }

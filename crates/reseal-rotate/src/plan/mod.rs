@@ -169,12 +169,11 @@ impl Plan {
         Ok(self.file.defaults.as_ref().map_or_else(|| secret.clone(), |defaults| secret.over(defaults)))
     }
 
-    /// Every secret that the plan names, by its name in the vault: those that it manages, and those that servers are
-    /// logged in to with.
+    /// Every secret that the plan names, by its name in the vault: those that it manages, and those that reseal itself
+    /// logs in with, at servers, at providers and to tell people.
     pub fn names_in_vault(&self) -> Vec<String> {
-        let servers = self.file.servers.values().map(Spanned::get_ref);
-        let logins =
-            servers.flat_map(|server| server.login.iter().chain(server.admin.iter().map(|one| &one.login)));
+        let servers = self.file.servers.values().flat_map(|server| server.get_ref().logins());
+        let logins = servers.chain(self.file.notify.iter().flat_map(Notify::logins));
         let logged_in = logins.filter_map(|login| match login {
             Login::Secret(name) => Some(name),
             Login::Peer | Login::Environment => None,

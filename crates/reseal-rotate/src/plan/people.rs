@@ -29,6 +29,14 @@ pub struct Notify {
     pub to: Vec<Spanned<Recipient>>,
 }
 
+impl Notify {
+    /// What messages are sent with.
+    pub(super) fn logins(&self) -> impl Iterator<Item = &Login> {
+        let mail = self.smtp.iter().filter_map(|smtp| smtp.get_ref().password.as_ref());
+        mail.chain(self.to.iter().filter_map(|one| one.get_ref().webhook.as_ref()))
+    }
+}
+
 /// The mail server that messages go through.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -119,6 +119,12 @@ pub struct ProviderApp {
 }
 
 impl Server {
+    /// What is logged in with here.
+    pub(super) fn logins(&self) -> impl Iterator<Item = &Login> {
+        let admin = self.admin.iter().map(|admin| &admin.login);
+        self.login.iter().chain(admin).chain(self.app.iter().map(|app| &app.secret))
+    }
+
     /// The role that a URL of this server names, else the one that its kind has by itself.
     pub fn user_of(&self, url: &str) -> String {
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);

@@ -12,6 +12,7 @@
 //!
 //! Steps are frozen when a rotation begins; how an application or a server is reached is read from the plan each time.
 
+mod abandon;
 mod action;
 mod claim;
 mod connector;
@@ -29,6 +30,7 @@ mod records;
 mod round;
 mod sync;
 
+pub use abandon::abandon;
 pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
 pub use claim::Claim;
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};

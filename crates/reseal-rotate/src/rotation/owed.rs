@@ -27,12 +27,21 @@ pub struct Owed {
 /// [`RotateError::Vault`], also for a secret that is not there.
 pub fn owe(vault: &mut Vault, secret: &SecretName, reason: &str) -> Result<(), RotateError> {
     vault.batch(|batch| {
-        batch.labels(secret)?;
-        let owed = Owed { secret: secret.to_string(), reason: reason.to_owned(), since: batch.now() };
-        let json = serde_json::to_vec(&owed).map_err(|_| RotateError::Record { run: owed.secret.clone() })?;
-        batch.journal_put(KIND, &owed.secret, &SecretBytes::new(json))?;
+        put(batch, secret, reason)?;
         Ok(((), Event::done("owe rotation").of(secret).detail(reason)))
     })
+}
+
+/// The same as part of a transaction.
+pub(super) fn put(
+    batch: &mut VaultBatch<'_, '_>,
+    secret: &SecretName,
+    reason: &str,
+) -> Result<(), RotateError> {
+    batch.labels(secret)?;
+    let owed = Owed { secret: secret.to_string(), reason: reason.to_owned(), since: batch.now() };
+    let json = serde_json::to_vec(&owed).map_err(|_| RotateError::Record { run: owed.secret.clone() })?;
+    Ok(batch.journal_put(KIND, &owed.secret, &SecretBytes::new(json))?)
 }
 
 /// Every rotation that is owed, by secret.

@@ -193,6 +193,8 @@ pub enum State {
     Done,
     /// The old value, and only that.
     RolledBack,
+    /// Given up between the two values by a person, who put the world right by hand.
+    Abandoned,
 }
 
 impl State {
@@ -206,6 +208,7 @@ impl State {
             Self::Unretiring => "unretiring",
             Self::Done => "done",
             Self::RolledBack => "rolled-back",
+            Self::Abandoned => "abandoned",
         }
     }
 }

@@ -29,6 +29,12 @@ pub(crate) enum RotateAction {
     #[command(after_help = "Possible until the old value has ended.\n\n\
         Examples:\n  reseal rotate rollback redis/password -y")]
     Rollback(RollbackArgs),
+    /// Give up a rotation that needs attention, where neither resume nor rollback can work
+    #[command(
+        after_help = "Touches nothing outside. Both values stay in the history, and a rotation is owed.\n\n\
+        Examples:\n  reseal rotate abandon redis/password --reason 'the server was set up anew'"
+    )]
+    Abandon(OweArgs),
     /// End the old value; without names, wherever its overlap is over
     #[command(after_help = "Examples:\n  reseal rotate retire\n  reseal rotate retire redis/password -y")]
     Retire(RotateNames),
@@ -119,7 +125,7 @@ pub(crate) struct RollbackArgs {
     pub(crate) reason: Option<String>,
 }
 
-/// `rotate owe`
+/// `rotate owe` and `rotate abandon`
 #[derive(Debug, Args)]
 pub(crate) struct OweArgs {
     /// Names of secrets in the plan

@@ -122,6 +122,34 @@ fn what_fails_is_taken_back_and_says_so_without_values() {
 }
 
 #[test]
+fn what_goes_neither_way_is_given_up_and_put_right_by_hand() {
+    let session = session();
+    let abandon = ["rotate", "abandon", "api/key", "--reason", "the server was set up anew", "-y"];
+    session.run(&abandon).code(3).says("never rotated");
+    fs::write(session.path("broken"), "").unwrap();
+    session.run(&["rotate", "api/key"]).code(10);
+    let put = ["put", "api/key", "-", "--vault-only"];
+    session.feed(&put, b"third").code(8).says("rotate abandon api/key");
+    let given_up = session.run(&abandon).done();
+    assert!(given_up.stdout.contains("reseal sync api/key"), "{given_up:?}");
+    assert_eq!(env(&session), ENV, "nothing outside is touched");
+    for again in [&["rotate", "resume", "api/key"], &["rotate", "rollback", "api/key", "-y"][..], &abandon] {
+        session.run(again).code(8);
+    }
+    let status = session.json(&["rotate", "status", "api/key"]);
+    assert_eq!(status["secrets"][0]["rotation"]["state"], "abandoned", "{status}");
+    let owed = "a rotation was abandoned between two values";
+    assert_eq!(status["secrets"][0]["owed_reason"], owed, "{status}");
+
+    session.feed(&put, b"third").done();
+    fs::remove_file(session.path("broken")).unwrap();
+    session.run(&["sync", "api/key"]).done();
+    assert!(env(&session).contains("export API_KEY='third'"));
+    session.run(&["rotate", "api/key"]).done();
+    assert!(session.json(&["rotate", "status", "api/key"])["secrets"][0]["owed_reason"].is_null());
+}
+
+#[test]
 fn rollback_brings_the_old_value_back_while_it_works() {
     let session = session();
     session.run(&["rotate", "api/key"]).done();

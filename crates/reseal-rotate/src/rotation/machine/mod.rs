@@ -5,9 +5,9 @@
 //!    |  failed              |   |           ^              | failed
 //!    v                      |   `-- no retire: done    unretiring
 //! undoing <--- rollback ----'
-//!    |
-//!    v
-//! rolled back [pending version discarded]          a step back that fails parks it: "needs attention"
+//!    |                                              a step back that fails parks it: "needs attention"
+//!    v                                                 |
+//! rolled back [pending version discarded]              `-- a person gives it up: abandoned
 //! ```
 //!
 //! Every step is announced in the vault before it is done and reported after; the report of one and the announcement of
@@ -155,6 +155,9 @@ impl<'a> Machine<'a> {
                     return Ok(Ended::Overlap { until });
                 }
                 State::Done => return Ok(Ended::Done),
+                State::Abandoned => {
+                    return Err(RotateError::NothingToRollBack { secret: self.rotation.secret.clone() });
+                }
                 State::RolledBack => {
                     let why = self.rotation.failure.clone();
                     return Ok(Ended::RolledBack { why, by_policy: self.by_policy });
@@ -173,7 +176,7 @@ impl<'a> Machine<'a> {
     /// [`RotateError::NothingToRollBack`] once the old value has ended, and those of [`go_on`](Self::go_on).
     pub async fn roll_back(&mut self) -> Result<Ended, RotateError> {
         let has_ended = self.rotation.state == State::Done && self.rotation.retires();
-        if has_ended || self.rotation.state == State::RolledBack {
+        if has_ended || matches!(self.rotation.state, State::RolledBack | State::Abandoned) {
             return Err(RotateError::NothingToRollBack { secret: self.rotation.secret.clone() });
         }
         if let Some(step) = self.rotation.steps.iter().find(|step| step.no_return && step.is_begun()) {

@@ -14,7 +14,9 @@ use reseal_crypto::random::OsRandom;
 use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
-use reseal_rotate::rotation::{NewValue, Outside, Proposal, Step, owe, owed, rotations};
+use reseal_rotate::rotation::{
+    NewValue, Outside, Proposal, RotationLock, Step, abandon, latest, owe, owed, rotations,
+};
 use reseal_rotate::schedule::{due, interval, kept_outputs};
 use reseal_rotate::scrub::Known;
 use reseal_vault::{SecretName, Vault};
@@ -49,6 +51,7 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
             }
             Some(RotateAction::Resume(which)) => work.resume(which).await,
             Some(RotateAction::Rollback(args)) => work.roll_back(args).await,
+            Some(RotateAction::Abandon(args)) => work.abandon(args).await,
             Some(RotateAction::Retire(which)) => work.retire(which).await,
             Some(RotateAction::Owe(args)) => work.owe(args).await,
             Some(RotateAction::Status(which)) => work.status(which),
@@ -150,6 +153,34 @@ impl<'a> Work<'a> {
         Ok((proposal, outside))
     }
 
+    async fn abandon(&self, args: &OweArgs) -> Outcome {
+        let question = format!("Give up the rotation of {} between its two values?", args.names.join(", "));
+        self.app.asker().confirm(&question)?;
+        let mut vault = self.app.vault()?;
+        vault.set_reason(Some(args.reason.clone()));
+        let _lock = RotationLock::take(&vault)?;
+        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let mut ends = Ends::new(self.app.ui, "rotations");
+        for name in &args.names {
+            let short = self.short_name(name)?;
+            let Some(last) = latest(&mut vault, &self.plan.secret_name(short))? else {
+                ends.failed(short, &Failure::new(Exit::NotFound, format!("`{short}` was never rotated")));
+                continue;
+            };
+            match abandon(&mut vault, last, &args.reason) {
+                Ok(rotation) => {
+                    herald.send(telling::owed(self.plan, short, &args.reason));
+                    ends.told(Exit::Done, report::rotation_object(&rotation), || {
+                        report::abandoned_words(&rotation)
+                    });
+                }
+                Err(error) => ends.failed(short, &self.failed(short, error)),
+            }
+        }
+        herald.end(&mut vault).await;
+        ends.end()
+    }
+
     async fn owe(&self, args: &OweArgs) -> Outcome {
         let mut vault = self.app.vault()?;
         let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
@@ -206,9 +237,14 @@ impl<'a> Work<'a> {
         }
         let names =
             self.plan.names_in_vault().iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>()?;
-        let values = vault.get_to_mask(&names, LONGEST_MASKED)?;
+        let to_mask = vault.get_to_mask(&names, LONGEST_MASKED)?;
+        for name in &to_mask.unread {
+            self.app.ui.warn(format!(
+                "`{name}` cannot be read, so its values are not masked in what commands print; `reseal audit verify` says what was changed"
+            ));
+        }
         let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
-        Ok(self.runner.get_or_init(|| runner.hiding(&values)).clone())
+        Ok(self.runner.get_or_init(|| runner.hiding(&to_mask.values)).clone())
     }
 
     /// What `rotate NAME… [-]` means.

@@ -85,9 +85,28 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
         Ended::Refused { why } => format!("{name}: version {from} cannot end yet; both values work\n  {why}"),
         Ended::NeedsAttention { why } => format!(
             "{name}: needs attention, between version {from} and version {to}\n  {why}\n  \
-             when that is mended: `reseal rotate resume {name}`, or `reseal rotate rollback {name}`"
+             when that is mended: `reseal rotate resume {name}`, or `reseal rotate rollback {name}`\n  {}",
+            last_way(name)
         ),
     }
+}
+
+/// What a rotation that was given up leaves to do.
+pub(super) fn abandoned_words(rotation: &Rotation) -> String {
+    let Rotation { name, from, to, .. } = rotation;
+    let between = match rotation.is_sync {
+        true => format!("version {to} is in some places only"),
+        false => format!("its places are between version {from} and version {to}"),
+    };
+    format!(
+        "{name}: abandoned; {between}\n  next: `reseal check {name}`; if its server has another value than the vault, \
+         `reseal put {name} --vault-only`; then `reseal sync {name}`"
+    )
+}
+
+/// The way out where neither forward nor back works.
+fn last_way(name: &str) -> String {
+    format!("if it cannot be mended: `reseal rotate abandon {name} --reason WHY`")
 }
 
 fn sync_words(name: &str, version: u64, ended: &Ended) -> String {
@@ -101,7 +120,8 @@ fn sync_words(name: &str, version: u64, ended: &Ended) -> String {
         }
         Ended::NeedsAttention { why } => format!(
             "{name}: needs attention; version {version} is in some places only\n  {why}\n  \
-             when that is mended: `reseal sync {name}`, or `reseal rotate rollback {name}`"
+             when that is mended: `reseal sync {name}`, or `reseal rotate rollback {name}`\n  {}",
+            last_way(name)
         ),
     }
 }
@@ -171,7 +191,12 @@ pub(super) fn stuck_words(rotation: &Rotation) -> Option<String> {
     let (what, again) = if rotation.is_sync { ("sync", "sync") } else { ("rotation", "rotate resume") };
     let why = rotation.attention.as_ref().or(rotation.failure.as_ref());
     let why = why.map_or_else(|| format!("the {what} was interrupted"), Clone::clone);
-    Some(format!("{name}: {why}\n  then: `reseal {again} {name}`, or `reseal rotate rollback {name}`"))
+    let mut words =
+        format!("{name}: {why}\n  then: `reseal {again} {name}`, or `reseal rotate rollback {name}`");
+    if rotation.attention.is_some() {
+        words += &format!("\n  {}", last_way(name));
+    }
+    Some(words)
 }
 
 /// The same for programs.
