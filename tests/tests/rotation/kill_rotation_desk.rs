@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use reseal_tests::command::{Ended, finish, program};
 use tempfile::TempDir;
@@ -151,6 +152,24 @@ impl Desk {
         fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path().join(name).exists()
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Waits until a program of the plan has made this file.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, name: &str) {
+        let begun = Instant::now();
+        while !self.has(name) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{name} is not made");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn arguments<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
         [&["--key-file", "key-file", "--no-input"], arguments].concat()
     }
@@ -192,10 +211,15 @@ impl Desk {
 
     /// Begins to run the command, with its output thrown away.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.start_telling(arguments, Stdio::null())
+    }
+
+    /// The same, but what it says on stderr goes here.
+    pub(crate) fn start_telling(&self, arguments: &[&str], stderr: Stdio) -> Child {
         let mut command = Command::new(program());
         command.args(self.arguments(arguments));
         let command = &mut self.prepared(command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         command.spawn().expect("the command starts")
     }
 
@@ -372,7 +396,7 @@ fn plan(secret: &str, servers: &str, way: Way) -> String {
 }
 
 /// A program of the plan that can kill whoever started it, before or after it does what it is for.
-fn wrapper(effect: &str) -> String {
+pub(crate) fn wrapper(effect: &str) -> String {
     format!(
         r#"#!/bin/sh
 me=$(basename "$0")

@@ -7,7 +7,7 @@
 //!                                                |--Machine::roll_back-> all back
 //!                                                `--Machine::retire----> the old value ends
 //! plan + vault --Claim::of--> what is to be true now --look--> Findings
-//!                                 `--Sync::draft--> begin --> Rotation of the current value, driven by the same machine
+//!                                 `--Sync::draft--> Round::begin --> Rotations of current values, driven by the same machine
 //! ```
 //!
 //! Steps are frozen when a rotation begins; how an application or a server is reached is read from the plan each time.
@@ -42,5 +42,5 @@ pub use outside::Outside;
 pub use owed::{Owed, owe, owed};
 pub use proposal::{KeyCopy, NewValue, Proposal};
 pub use record::{Act, Phase, Rotation, State, Step, StepState, latest, rotations};
-pub use round::{Member, go_together};
+pub use round::{NamedWatch, Round, round_of};
 pub use sync::Sync;

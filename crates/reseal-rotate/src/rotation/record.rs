@@ -113,7 +113,7 @@ pub struct Step {
     pub turn: usize,
     /// What it does.
     pub action: Action,
-    /// Whether it cannot be taken back.
+    /// Whether it cannot be taken back: what fails once it is begun waits for a person.
     #[serde(default)]
     pub no_return: bool,
     /// How far it came.
@@ -124,14 +124,21 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step that is not begun.
+    /// A step that is not begun. Commands that the plan wants run last cannot be taken back: what they do rests on the new
+    /// value being in use, and may end what only the old one had.
     pub fn new(act: Act, phase: Phase, turn: usize, action: Action) -> Self {
-        Self { act, phase, turn, action, no_return: false, state: StepState::Todo, kept: None }
+        let no_return = phase == Phase::After && matches!(action, Action::RunCommand { .. });
+        Self { act, phase, turn, action, no_return, state: StepState::Todo, kept: None }
     }
 
     /// Whether it may have changed the world and was not taken back.
     pub fn is_begun(&self) -> bool {
         matches!(self.state, StepState::Doing | StepState::Done)
+    }
+
+    /// What is told of a failure that this step keeps from being taken back.
+    pub(super) fn stands_behind(&self, why: &str) -> String {
+        format!("{why}; {} cannot be taken back", self.action)
     }
 
     pub(super) fn kept(&self) -> SecretBytes {
@@ -245,6 +252,10 @@ pub struct Rotation {
     /// What a sync finds written already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stands: Vec<Action>,
+    /// The syncs that begin and end as one with it, itself included, by the names of their secrets in the vault, in order;
+    /// nothing where it goes alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    together: Vec<String>,
     /// Whether the old value was to end at once, with all that it opened.
     #[serde(default)]
     pub emergency: bool,
@@ -305,6 +316,7 @@ impl Rotation {
             reason,
             is_sync,
             stands,
+            together: Vec::new(),
             emergency,
             begun_at: now,
             finished_at: None,
@@ -326,6 +338,11 @@ impl Rotation {
     /// Whether anything of it is left to do, the end of the old value included.
     pub fn is_open(&self) -> bool {
         self.is_unfinished() || self.state == State::Overlap
+    }
+
+    /// A step of this half that was begun and cannot be taken back.
+    pub(super) fn past_return(&self, act: Act) -> Option<&Step> {
+        self.steps.iter().find(|step| step.act == act && step.no_return && step.is_begun())
     }
 
     /// When the old value is to end; `None` once it has, or before the new one is everywhere.
@@ -371,6 +388,16 @@ impl Rotation {
         &self.stands
     }
 
+    /// The secrets whose syncs begin and end as one with it, its own included, by their names in the vault, in the order in
+    /// which they write; nothing where it goes alone.
+    pub fn together(&self) -> &[String] {
+        &self.together
+    }
+
+    pub(super) fn set_together(&mut self, secrets: &[String]) {
+        secrets.clone_into(&mut self.together);
+    }
+
     pub(super) fn sync_overtaken(&self) -> RotateError {
         RotateError::SyncOvertaken { name: self.name.clone(), version: self.to }
     }
@@ -380,7 +407,25 @@ impl Rotation {
         if self.is_sync { "sync" } else { "rotate" }
     }
 
-    /// Forgets a sync that is over: the secret is as its last rotation left it.
+    /// Ends a sync as part of a transaction, and returns the event of that: the labels stay, the secret is as its last
+    /// rotation left it, and what is known of the sync is what the audit log says.
+    pub(super) fn end_sync(
+        &mut self,
+        batch: &mut VaultBatch<'_, '_>,
+        state: State,
+    ) -> Result<Event, RotateError> {
+        if state == State::Done && batch.labels(&self.secret.parse()?)?.current != Some(self.to) {
+            return Err(self.sync_overtaken());
+        }
+        self.forget(batch)?;
+        self.state = state;
+        self.attention = None;
+        self.ended_at = Some(batch.now());
+        self.forget_kept();
+        Ok(Event::done(if state == State::Done { "sync" } else { "rollback" }))
+    }
+
+    /// Forgets a sync that is over.
     pub(super) fn forget(&self, batch: &mut VaultBatch<'_, '_>) -> Result<(), RotateError> {
         self.check_epoch(batch)?;
         batch.journal_remove(KIND, &self.id())?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reseal_vault::{Event, SecretName, Vault};
+use reseal_vault::{SecretName, VaultBatch};
 
 use super::action::{Action, Which};
 use super::claim::Claim;
@@ -100,22 +100,21 @@ impl Sync {
         &self.start.steps
     }
 
-    /// Freezes it: what it is to do becomes durable, and nothing outside has changed yet.
-    ///
-    /// # Errors
-    ///
-    /// [`RotateError::Overtaken`] if the secret changed meanwhile, or another process began something with it.
-    pub fn begin(mut self, vault: &mut Vault, reason: Option<String>) -> Result<Rotation, RotateError> {
-        self.start.reason = reason;
-        vault.batch(|batch| {
-            if batch.labels(&self.secret)?.current != Some(self.to) {
-                return Err(RotateError::Overtaken { secret: self.secret.to_string() });
-            }
-            let mut rotation = Rotation::begin(self.start, 0, (self.from, self.to), batch.now());
-            rotation.store(batch)?;
-            let event = rotation.event(Event::intent("sync"));
-            Ok((rotation, event))
-        })
+    /// Freezes it as part of a transaction, together with those of other secrets; returns what it writes too.
+    pub(super) fn freeze(
+        mut self,
+        batch: &mut VaultBatch<'_, '_>,
+        together: &[String],
+        reason: Option<&str>,
+    ) -> Result<(Rotation, Values), RotateError> {
+        self.start.reason = reason.map(str::to_owned);
+        if batch.labels(&self.secret)?.current != Some(self.to) {
+            return Err(RotateError::Overtaken { secret: self.secret.to_string() });
+        }
+        let mut rotation = Rotation::begin(self.start, 0, (self.from, self.to), batch.now());
+        rotation.set_together(together);
+        rotation.store(batch)?;
+        Ok((rotation, self.values))
     }
 }
 

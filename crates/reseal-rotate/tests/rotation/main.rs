@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what failed")]
 
+mod no_return;
 mod random;
+mod rounds;
 mod scenario;
 mod world;
 

@@ -24,10 +24,10 @@ const NAME: &str = "key";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
-    secret: &'static str,
+    pub(crate) secret: &'static str,
     /// Names of variables besides KEY, by file.
-    previous: &'static [&'static str],
-    has_service: bool,
+    pub(crate) previous: &'static [&'static str],
+    pub(crate) has_service: bool,
 }
 
 pub(crate) const SHAPES: [Shape; 5] = [
@@ -241,18 +241,18 @@ fn world(shape: Shape, base: &Path) -> World {
     if shape.has_service {
         world.outside.accepted.insert("default at db".to_owned(), BTreeSet::from([OLD.to_owned()]));
     }
-    if shape.secret.contains("command") {
+    if shape.secret.contains("\"store\"") {
         world.outside.fed.insert("store".to_owned(), OLD.to_owned());
     }
     world
 }
 
 /// In memory where the system has room there: these tests make tens of thousands of durable transactions.
-fn roomy_directory() -> TempDir {
+pub(crate) fn roomy_directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn vault(path: &Path) -> Vault {
+pub(crate) fn vault(path: &Path) -> Vault {
     let opener = Opener::KeyFile(SecretBytes::copy_from(&[1; 32]));
     let options = CreateOptions {
         slots: vec![NewSlot { name: "key".to_owned(), opener }],

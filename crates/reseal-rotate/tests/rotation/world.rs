@@ -145,6 +145,8 @@ impl World {
                     )));
                 }
             }
+            // It is among the effects.
+            Action::RunCommand { .. } => {}
             other => panic!("no scenario has {other:?}"),
         }
         Ok(())

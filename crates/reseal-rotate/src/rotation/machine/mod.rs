@@ -169,7 +169,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Takes it back: files, service and labels, as far as it came.
+    /// Takes it back: files, service and labels, as far as it came. What cannot be taken back stays: whoever asks for this
+    /// knows of it.
     ///
     /// # Errors
     ///
@@ -179,11 +180,11 @@ impl<'a> Machine<'a> {
         if has_ended || matches!(self.rotation.state, State::RolledBack | State::Abandoned) {
             return Err(RotateError::NothingToRollBack { secret: self.rotation.secret.clone() });
         }
-        if let Some(step) = self.rotation.steps.iter().find(|step| step.no_return && step.is_begun()) {
-            let why = format!("`{}` cannot be taken back", step.action);
-            return self.park(Halt::Step(why));
+        if self.rotation.state != State::Undoing {
+            self.rotation.state = State::Undoing;
+            self.rotation.attention = None;
+            self.save(Event::intent("rollback"))?;
         }
-        self.turn_around()?;
         self.go_on().await
     }
 
@@ -213,41 +214,21 @@ impl<'a> Machine<'a> {
         &self.rotation
     }
 
-    /// Says ahead that applications are about to be brought over, whoever does it: a way back that begins in between brings
-    /// them over too.
-    pub(super) fn announce_bringing_over(&mut self) -> Result<(), RotateError> {
-        let is_next = |step: &&mut Step| step.action.follows_files() && step.state == StepState::Todo;
-        self.rotation.steps.iter_mut().filter(is_next).for_each(|step| step.begin(SecretBytes::default()));
-        self.save(Event::intent("bring over applications"))
+    /// Does the steps of the change that are meant, and none of the others; why one failed, if that was so. What is next is
+    /// for the caller to say.
+    pub(super) async fn advance(
+        &mut self,
+        is_meant: impl Fn(&Step) -> bool,
+    ) -> Result<Option<String>, RotateError> {
+        stuck(self.forward(Act::Change, is_meant).await)
     }
 
-    /// Does the steps of the change that are meant, and none of the others. If one fails, the way back is what is next.
-    pub(super) async fn advance(&mut self, is_meant: impl Fn(&Step) -> bool) -> Result<(), RotateError> {
-        match self.forward(Act::Change, is_meant).await {
-            Ok(()) => Ok(()),
-            Err(halt) => self.turn_back(halt, State::Undoing),
-        }
-    }
-
-    /// Takes the steps back that are meant, and none of the others yet. `None` if that is done.
+    /// Takes the steps of the change back that are meant, and none of the others; why that failed, if it did.
     pub(super) async fn retreat(
         &mut self,
         is_meant: impl Fn(&Step) -> bool,
-    ) -> Result<Option<Ended>, RotateError> {
-        self.turn_around()?;
-        match self.back(&[Act::Change], is_meant).await {
-            Ok(()) => Ok(None),
-            Err(halt) => self.park(halt).map(Some),
-        }
-    }
-
-    fn turn_around(&mut self) -> Result<(), RotateError> {
-        if self.rotation.state == State::Undoing {
-            return Ok(());
-        }
-        self.rotation.state = State::Undoing;
-        self.rotation.attention = None;
-        self.save(Event::intent("rollback"))
+    ) -> Result<Option<String>, RotateError> {
+        stuck(self.back(&[Act::Change], is_meant).await)
     }
 
     async fn forward(&mut self, act: Act, is_meant: impl Fn(&Step) -> bool) -> Result<(), Halt> {
@@ -363,7 +344,7 @@ impl<'a> Machine<'a> {
     /// The labels move, and the rotation is over or waits for the end of the old value.
     fn finish(&mut self) -> Result<(), RotateError> {
         if self.rotation.is_sync {
-            return self.end_sync(State::Done, Event::done("sync"));
+            return self.end_sync(State::Done);
         }
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
@@ -410,7 +391,7 @@ impl<'a> Machine<'a> {
 
     fn rolled_back(&mut self) -> Result<(), RotateError> {
         if self.rotation.is_sync {
-            return self.end_sync(State::RolledBack, Event::done("rollback"));
+            return self.end_sync(State::RolledBack);
         }
         let name: SecretName = self.rotation.secret.parse()?;
         let results = std::mem::take(&mut self.results);
@@ -434,21 +415,12 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// A sync that is over leaves the labels as they are, and nothing but what the audit log says.
-    fn end_sync(&mut self, state: State, event: Event) -> Result<(), RotateError> {
-        let name: SecretName = self.rotation.secret.parse()?;
+    fn end_sync(&mut self, state: State) -> Result<(), RotateError> {
         let results = std::mem::take(&mut self.results);
         let rotation = &mut self.rotation;
-        rotation.state = state;
-        rotation.attention = None;
-        rotation.forget_kept();
         self.vault.batch(|batch| {
             results.into_iter().try_for_each(|event| batch.audit(event))?;
-            if state == State::Done && batch.labels(&name)?.current != Some(rotation.to) {
-                return Err(rotation.sync_overtaken());
-            }
-            rotation.ended_at = Some(batch.now());
-            rotation.forget(batch)?;
+            let event = rotation.end_sync(batch, state)?;
             Ok(((), rotation.event(event)))
         })
     }
@@ -471,13 +443,11 @@ impl<'a> Machine<'a> {
             Halt::Step(why) => why,
             Halt::Command(error) => return Err(error),
         };
+        let act = if to == State::Unretiring { Act::Retire } else { Act::Change };
         self.rotation.failure = Some(why.clone());
-        self.rotation.attention = None;
-        match self.rotation.steps.iter().find(|step| step.no_return && step.is_begun()) {
-            Some(step) => {
-                self.rotation.attention = Some(format!("{why}; `{}` cannot be taken back", step.action));
-            }
-            None => self.rotation.state = to,
+        self.rotation.attention = self.rotation.past_return(act).map(|step| step.stands_behind(&why));
+        if self.rotation.attention.is_none() {
+            self.rotation.state = to;
         }
         self.save(failed(self.rotation.doing(), why))
     }
@@ -529,6 +499,16 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn failed(action: &str, why: impl Into<String>) -> Event {
+/// Why steps did not come to their end, unless the command ends with it.
+fn stuck(done: Result<(), Halt>) -> Result<Option<String>, RotateError> {
+    match done {
+        Ok(()) => Ok(None),
+        Err(Halt::Step(why)) => Ok(Some(why)),
+        Err(Halt::Command(error)) => Err(error),
+    }
+}
+
+/// The event of something that did not succeed.
+pub(super) fn failed(action: &str, why: impl Into<String>) -> Event {
     Event { outcome: Outcome::Failed, ..Event::done(action) }.detail(why)
 }

@@ -23,7 +23,7 @@ pub(super) fn undo_order(steps: &[Step], acts: &[Act]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..steps.len())
         .filter(|&index| {
             let step = &steps[index];
-            acts.contains(&step.act) && step.is_begun() && !step.action.is_proof() && !is_kept(&step.action)
+            acts.contains(&step.act) && step.is_begun() && !step.action.is_proof() && !is_kept(step)
         })
         .collect();
     order.sort_by_key(|&index| {
@@ -40,10 +40,17 @@ pub(super) fn undo_order(steps: &[Step], acts: &[Act]) -> Vec<usize> {
     order
 }
 
-/// Whether what a step did stays: a copy of the vault does no harm, and sessions that ended are opened by whoever needs
-/// them.
-fn is_kept(action: &Action) -> bool {
-    matches!(action, Action::BackUp { .. } | Action::EndSessions(_))
+/// Whether what a step did stays: it cannot be taken back, or need not. A copy does no harm, a command that came first
+/// prepared what did not come to be, and sessions that ended are opened by whoever needs them.
+fn is_kept(step: &Step) -> bool {
+    step.no_return
+        || matches!(
+            step.action,
+            Action::BackUp { .. }
+                | Action::SaveOutput { .. }
+                | Action::RunCommand { .. }
+                | Action::EndSessions(_)
+        )
 }
 
 /// What shows that the old value works again wherever the new one may have been.

@@ -172,7 +172,8 @@ impl Work<'_> {
     }
 
     pub(super) async fn roll_back(&self, args: &RollbackArgs) -> Outcome {
-        let question = format!("Take the last rotation of {} back?", args.names.join(", "));
+        let names = args.names.iter().map(|name| self.short_name(name)).collect::<Outcome<Vec<_>>>()?;
+        let question = report::rollback_question(self.plan, &names);
         self.app.asker().confirm(&question)?;
         let which = RotateNames { names: args.names.clone() };
         self.each_with(&which, Order::RollBack, |_| true, args.reason.clone()).await
@@ -221,7 +222,15 @@ impl Work<'_> {
         let _lock = RotationLock::take(&vault)?;
         let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
-        for name in self.names_or_all(&which.names)? {
+        let mut names = self.names_or_all(&which.names)?;
+        if order != Order::Retire {
+            let open = self.open(&mut vault, names)?;
+            for round in open.rounds {
+                self.go_on_together(&mut vault, round, order, &mut ends, &mut herald).await;
+            }
+            names = open.others;
+        }
+        for name in names {
             let last = latest(&mut vault, &self.plan.secret_name(&name))?;
             let Some(rotation) = last.filter(|last| !which.names.is_empty() || is_concerned(last)) else {
                 if !which.names.is_empty() {

@@ -161,20 +161,30 @@ impl<'a> Work<'a> {
         let _lock = RotationLock::take(&vault)?;
         let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
-        for name in &args.names {
-            let short = self.short_name(name)?;
-            let Some(last) = latest(&mut vault, &self.plan.secret_name(short))? else {
-                ends.failed(short, &Failure::new(Exit::NotFound, format!("`{short}` was never rotated")));
-                continue;
-            };
-            match abandon(&mut vault, last, &args.reason) {
-                Ok(rotation) => {
-                    herald.send(telling::owed(self.plan, short, &args.reason));
-                    ends.told(Exit::Done, report::rotation_object(&rotation), || {
-                        report::abandoned_words(&rotation)
-                    });
+        let open = self.open(&mut vault, self.names_or_all(&args.names)?)?;
+        let mut rounds = open.rounds;
+        for name in open.others {
+            match latest(&mut vault, &self.plan.secret_name(&name))? {
+                Some(last) => rounds.push(vec![last]),
+                None => {
+                    let failure = Failure::new(Exit::NotFound, format!("`{name}` was never rotated"));
+                    ends.failed(&name, &failure);
                 }
-                Err(error) => ends.failed(short, &self.failed(short, error)),
+            }
+        }
+        for round in rounds {
+            let names: Vec<_> = round.iter().map(|one| one.name.clone()).collect();
+            self.note_together(&names);
+            match abandon(&mut vault, round, &args.reason) {
+                Ok(round) => {
+                    for rotation in round {
+                        herald.send(telling::owed(self.plan, &rotation.name, &args.reason));
+                        ends.told(Exit::Done, report::rotation_object(&rotation), || {
+                            report::abandoned_words(&rotation)
+                        });
+                    }
+                }
+                Err(error) => ends.failed(&names.join(", "), &self.failed(&names.join("`, `"), error)),
             }
         }
         herald.end(&mut vault).await;

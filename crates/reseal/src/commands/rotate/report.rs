@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reseal_rotate::plan::Interval;
+use reseal_rotate::plan::{Interval, Plan};
 use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step, Sync};
 use reseal_rotate::schedule::KeptOutput;
 use reseal_vault::Timestamp;
@@ -28,9 +28,7 @@ pub(super) fn proposal_object(proposal: &Proposal, kept: &[&KeptOutput]) -> Valu
 /// A rotation that would be possible, for people.
 pub(super) fn proposal_words(proposal: &Proposal, kept: &[&KeptOutput]) -> String {
     let mut words = format!("{}: version {} can be rotated\n", proposal.name(), proposal.from());
-    for step in proposal.steps() {
-        words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
-    }
+    proposal.steps().iter().for_each(|step| words.push_str(&step_words(step)));
     if proposal.needs_key_copy() {
         words.push_str("  the new key has to exist twice first: --backup FILE, or --no-backup REASON\n");
     }
@@ -56,6 +54,7 @@ pub(super) fn rotation_object(rotation: &Rotation) -> Value {
         "reason": rotation.reason,
         "emergency": rotation.emergency,
         "is_sync": rotation.is_sync,
+        "together": rotation.together(),
         "begun_at": when::show(rotation.begun_at),
         "finished_at": rotation.finished_at.map(when::show),
         "ended_at": rotation.ended_at.map(when::show),
@@ -76,11 +75,13 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
             "{name}: version {to} is in use everywhere; version {from} works until it is retired, due {}",
             when::show(*until)
         ),
-        Ended::RolledBack { why: None, .. } => {
-            format!("{name}: taken back; everything is as it was with version {from}")
-        }
-        Ended::RolledBack { why: Some(why), .. } => {
-            format!("{name}: failed and taken back; everything is as it was\n  {why}")
+        Ended::RolledBack { why, .. } => {
+            let mut words = match why {
+                None => format!("{name}: taken back; everything is as it was with version {from}"),
+                Some(why) => format!("{name}: failed and taken back; everything is as it was\n  {why}"),
+            };
+            stays(rotation).iter().for_each(|stays| words.push_str(&format!("\n  {stays}")));
+            words
         }
         Ended::Refused { why } => format!("{name}: version {from} cannot end yet; both values work\n  {why}"),
         Ended::NeedsAttention { why } => format!(
@@ -107,6 +108,21 @@ pub(super) fn abandoned_words(rotation: &Rotation) -> String {
 /// The way out where neither forward nor back works.
 fn last_way(name: &str) -> String {
     format!("if it cannot be mended: `reseal rotate abandon {name} --reason WHY`")
+}
+
+/// What was not taken back with the rest.
+pub(super) fn stays(rotation: &Rotation) -> Vec<String> {
+    let stays = rotation.steps.iter().filter(|step| step.no_return && step.is_begun());
+    stays.map(|step| format!("not taken back: {}", step.action)).collect()
+}
+
+/// What is asked before the last rotations of these secrets are taken back.
+pub(super) fn rollback_question(plan: &Plan, names: &[&str]) -> String {
+    let runs_last = |name: &&str| {
+        plan.secret(name).is_ok_and(|secret| secret.after.iter().any(|command| command.save.is_none()))
+    };
+    let stays = if names.iter().any(runs_last) { "What a command in `after` did will stay. " } else { "" };
+    format!("{stays}Take the last rotation of {} back?", names.join(", "))
 }
 
 fn sync_words(name: &str, version: u64, ended: &Ended) -> String {
@@ -140,9 +156,7 @@ pub(super) fn sync_object(sync: &Sync) -> Value {
 pub(super) fn sync_steps(sync: &Sync) -> String {
     let mut words =
         format!("{}: version {} can be brought to where it is not\n", sync.name(), sync.version());
-    for step in sync.steps() {
-        words.push_str(&format!("  {:<10}  {}\n", step.phase.name(), step.action));
-    }
+    sync.steps().iter().for_each(|step| words.push_str(&step_words(step)));
     words
 }
 
@@ -191,8 +205,16 @@ pub(super) fn stuck_words(rotation: &Rotation) -> Option<String> {
     let (what, again) = if rotation.is_sync { ("sync", "sync") } else { ("rotation", "rotate resume") };
     let why = rotation.attention.as_ref().or(rotation.failure.as_ref());
     let why = why.map_or_else(|| format!("the {what} was interrupted"), Clone::clone);
-    let mut words =
-        format!("{name}: {why}\n  then: `reseal {again} {name}`, or `reseal rotate rollback {name}`");
+    let others: Vec<_> =
+        rotation.together().iter().filter(|secret| **secret != rotation.secret).map(String::as_str).collect();
+    let together = if others.is_empty() {
+        String::new()
+    } else {
+        format!("; it goes together with {}", others.join(", "))
+    };
+    let mut words = format!(
+        "{name}: {why}{together}\n  then: `reseal {again} {name}`, or `reseal rotate rollback {name}`"
+    );
     if rotation.attention.is_some() {
         words += &format!("\n  {}", last_way(name));
     }
@@ -219,8 +241,18 @@ pub(super) fn span(time: Duration) -> String {
     format!("{}{unit}", seconds / size)
 }
 
+fn step_words(step: &Step) -> String {
+    let mark = if step.no_return { ", which cannot be taken back" } else { "" };
+    format!("  {:<10}  {}{mark}\n", step.phase.name(), step.action)
+}
+
 fn step_object(step: &Step) -> Value {
-    json!({ "phase": step.phase.name(), "action": step.action.to_string(), "state": step.state.name() })
+    json!({
+        "phase": step.phase.name(),
+        "action": step.action.to_string(),
+        "state": step.state.name(),
+        "no_return": step.no_return,
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use reseal_rotate::notices::Notice;
 use reseal_rotate::plan::{Occasion, Plan};
 use reseal_rotate::rotation::{Ended, Rotation};
 
+use super::report;
 use crate::failure::Failure;
 use crate::when;
 
@@ -96,6 +97,9 @@ pub(super) fn ended(plan: &Plan, rotation: &Rotation, ended: &Ended) -> Option<N
             ],
         ),
     };
+    if matches!(ended, Ended::RolledBack { .. }) {
+        lines.extend(report::stays(rotation));
+    }
     lines.extend(about(plan, name));
     lines.extend(rotation.reason.iter().map(|reason| format!("Reason: {reason}")));
     Some(notice(occasion, name, heading, lines))
