@@ -30,6 +30,14 @@ write = [
             retire: &[],
         },
         Case {
+            name: "in-place: with a command that runs last",
+            secret: r#"strategy = "in-place"
+write = [{ file = "a.env", var = "KEY" }]
+after = [{ command = ["./start", "a", "a.env"] }]"#,
+            change: &[("a.env", 1), (RESTART, 1), ("start", 1)],
+            retire: &[],
+        },
+        Case {
             name: "overlap: all at once",
             secret: r#"strategy = "overlap"
 write = [

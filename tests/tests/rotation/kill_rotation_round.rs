@@ -211,6 +211,7 @@ fn kill_rotation_of_a_sync_of_two_by_a_signal() {
     assert!(told.stdout.contains("it goes together with other"), "{told:?}");
     desk.run(&["rotate", "resume", "other"]).expect(0);
     check(&desk, [OLD, OTHER], "after a signal");
+    assert!(rotations(&desk, "after a signal").is_none());
 }
 
 /// Neither forward nor back: all wait, and nothing is begun beside them until they are back.
