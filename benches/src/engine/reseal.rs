@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use reseal_crypto::{ColumnKey, KeyMaterial};
 use reseal_engine::{Outcome, RunOptions, Silent};
 use reseal_formats::{ColumnType, FormatSpec};
+use reseal_rotate::VaultCell;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose};
 use reseal_sandbox::postgres::Server;
 use reseal_sandbox::usage;
@@ -151,15 +152,16 @@ pub(crate) fn run_side(options: &SideOptions) -> Result<(), BoxError> {
 
 async fn reencrypt(options: &SideOptions) -> Result<Outcome, BoxError> {
     let (plan, mut vault) = project::open(&options.project)?;
-    let mut run = ColumnRun::prepare(&plan, &mut vault, project::NAME, Purpose::Run).await?;
+    let mut run = ColumnRun::prepare(&plan, &VaultCell::new(&mut vault), project::NAME, Purpose::Run).await?;
     let survey = run.survey().await?;
     run.check_other_run(&survey, &mut vault)?;
     if !survey.refusals().is_empty() {
         return Err(format!("refused: {:?}", survey.refusals()).into());
     }
     run.begin(&mut vault, Some("the keys of a benchmark"))?;
-    let outcome = run.drive(&mut vault, drive_options()).await?;
-    match run.settle(&plan, &mut vault, drive_options).await? {
+    let vault = VaultCell::new(&mut vault);
+    let outcome = run.drive(&vault, drive_options()).await?;
+    match run.settle(&plan, &vault, drive_options).await? {
         Labels::Moved => Ok(outcome),
         Labels::WaitFor(others) => Err(format!("the key is kept by {others:?}").into()),
     }

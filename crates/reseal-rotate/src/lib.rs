@@ -27,5 +27,7 @@ pub mod scrub;
 pub mod services;
 pub mod stream;
 mod url;
+mod vault_cell;
 
 pub use error::{ErrorKind, RotateError};
+pub use vault_cell::VaultCell;

@@ -7,6 +7,7 @@ use super::record::{RecordState, RunRecord, records};
 use super::run::{ColumnRun, DriveOptions, Purpose};
 use crate::error::RotateError;
 use crate::plan::Plan;
+use crate::vault_cell::VaultCell;
 
 /// Puts every value under the new key, and proves it.
 ///
@@ -15,7 +16,7 @@ use crate::plan::Plan;
 /// [`RotateError::Engine`]; [`RotateError::OldValues`] if the database does not take new values in the place of some.
 pub(crate) async fn reencrypt(
     plan: &Plan,
-    vault: &mut Vault,
+    vault: &VaultCell<'_>,
     name: &str,
     options: DriveOptions,
 ) -> Result<(), RotateError> {
@@ -34,7 +35,7 @@ pub(crate) async fn reencrypt(
 /// [`RotateError::Engine`].
 pub(crate) async fn take_back(
     plan: &Plan,
-    vault: &mut Vault,
+    vault: &VaultCell<'_>,
     name: &str,
     rotation: &str,
     options: DriveOptions,
@@ -46,7 +47,7 @@ pub(crate) async fn take_back(
     let mut back = ColumnRun::prepare(plan, vault, name, Purpose::Rollback).await?;
     if !back.is_begun() {
         back.record_mut().rotation = Some(rotation.to_owned());
-        back.begin(vault, None)?;
+        vault.with(|vault| back.begin(vault, None))?;
     }
     back.drive(vault, options).await.map(drop)
 }
@@ -58,7 +59,7 @@ pub(crate) async fn take_back(
 /// [`RotateError::OldValues`] with one of them; [`RotateError::Engine`].
 pub(crate) async fn prove(
     plan: &Plan,
-    vault: &mut Vault,
+    vault: &VaultCell<'_>,
     name: &str,
     options: DriveOptions,
 ) -> Result<(), RotateError> {

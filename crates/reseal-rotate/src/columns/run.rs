@@ -18,6 +18,7 @@ use super::second_copy::{SecondCopy, find_second_copy, waiver};
 use super::target::Target;
 use crate::error::{RotateError, UNDONE};
 use crate::plan::{Columns, Plan};
+use crate::vault_cell::VaultCell;
 
 /// What a run is prepared for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +76,15 @@ impl ColumnRun {
     /// of vault and database.
     pub async fn prepare(
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         name: &str,
         purpose: Purpose,
     ) -> Result<Self, RotateError> {
         let columns = described(plan, name)?;
-        let last = latest(vault, name)?;
+        let last = vault.with(|vault| latest(vault, name))?;
         match (purpose, last) {
             (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
-                Self::draft_rollback(plan, vault, &last)
+                vault.with(|vault| Self::draft_rollback(plan, vault, &last))
             }
             (Purpose::Run, Some(last))
                 if last.is_unfinished() && last.plan.direction == Direction::Rollback =>
@@ -91,13 +92,13 @@ impl ColumnRun {
                 Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: "rollback" })
             }
             (Purpose::Supersede(run), last) => {
-                if let Some(known) = records(vault)?.into_iter().find(|record| record.plan.run == run) {
+                if let Some(known) = vault.with(records)?.into_iter().find(|record| record.plan.run == run) {
                     return Err(RotateError::KnownRun { run, columns: known.columns });
                 }
                 let number = last.map_or(0, |last| last.number) + 1;
                 Self::draft(plan, vault, (name, columns), number, Purpose::Run, Some(run)).await
             }
-            (_, Some(last)) if last.is_open(purpose) => Self::stored(plan, vault, last),
+            (_, Some(last)) if last.is_open(purpose) => vault.with(|vault| Self::stored(plan, vault, last)),
             (Purpose::Resume, _) => {
                 Err(RotateError::NoRun { columns: name.to_owned(), what: "unfinished run" })
             }
@@ -225,7 +226,11 @@ impl ColumnRun {
     /// # Errors
     ///
     /// [`RotateError::Engine`]; whatever it is, the same call goes on.
-    pub async fn drive(&mut self, vault: &mut Vault, options: DriveOptions) -> Result<Outcome, RotateError> {
+    pub async fn drive(
+        &mut self,
+        vault: &VaultCell<'_>,
+        options: DriveOptions,
+    ) -> Result<Outcome, RotateError> {
         let engine = self.target.engine(self.job()?, options.run, options.observer);
         (options.on_start)(engine.cancel_token());
         match engine.run().await {
@@ -234,18 +239,23 @@ impl ColumnRun {
                 Err(EngineError::NeedsAttention(what).into())
             }
             Ok(outcome) => {
-                self.record.reload(vault)?;
-                if self.record.state == RecordState::Active {
-                    let event = self.record.event(Event::done, self.action());
-                    self.record.end(vault, RecordState::Proved, event)?;
-                }
+                vault.with(|vault| self.proved(vault))?;
                 Ok(outcome)
             }
             Err(error) => {
-                vault.record_event(failed(&self.record, self.action(), &error))?;
+                vault.with(|vault| vault.record_event(failed(&self.record, self.action(), &error)))?;
                 Err(error.into())
             }
         }
+    }
+
+    fn proved(&mut self, vault: &mut Vault) -> Result<(), RotateError> {
+        self.record.reload(vault)?;
+        if self.record.state != RecordState::Active {
+            return Ok(());
+        }
+        let event = self.record.event(Event::done, self.action());
+        self.record.end(vault, RecordState::Proved, event)
     }
 
     /// Opens every value under one snapshot.
@@ -327,35 +337,37 @@ impl ColumnRun {
 
     async fn draft(
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         (name, columns): (&str, &Columns),
         number: u64,
         purpose: Purpose,
         supersedes: Option<RunId>,
     ) -> Result<Self, RotateError> {
         let secret: SecretName = plan.secret_name(&columns.key).parse()?;
-        let (old, new) = match (keys::labelled(vault, &secret, &columns.target()), purpose) {
-            (Ok(pair), Purpose::Run | Purpose::Look) => (pair.old, Some(pair.new)),
-            (Err(error @ RotateError::WrongKind { .. }), Purpose::Look) | (Err(error), Purpose::Run) => {
-                return Err(error);
-            }
-            (Err(RotateError::NoPendingKey { .. } | RotateError::WrongKind { .. }) | Ok(_), _) => {
-                (keys::current(vault, &secret)?, None)
-            }
-            (Err(error), _) => return Err(error),
-        };
+        let (old, new) =
+            match (vault.with(|vault| keys::labelled(vault, &secret, &columns.target())), purpose) {
+                (Ok(pair), Purpose::Run | Purpose::Look) => (pair.old, Some(pair.new)),
+                (Err(error @ RotateError::WrongKind { .. }), Purpose::Look) | (Err(error), Purpose::Run) => {
+                    return Err(error);
+                }
+                (Err(RotateError::NoPendingKey { .. } | RotateError::WrongKind { .. }) | Ok(_), _) => {
+                    (vault.with(|vault| keys::current(vault, &secret))?, None)
+                }
+                (Err(error), _) => return Err(error),
+            };
         let has_new_key = new.is_some();
         // Without a run, values are what they were, under the key that they were under.
         let to = if purpose == Purpose::Verify { columns.from.clone() } else { columns.target() };
         let (new, keyring) = match (new, purpose) {
             (Some(new), _) => {
-                let keyring = keys::release_all(vault, [&old, &new])?;
+                let keyring = vault.with(|vault| keys::release_all(vault, [&old, &new]))?;
                 (new, keyring)
             }
-            (None, Purpose::Verify) => (old.clone(), keys::release_all(vault, [&old])?),
+            (None, Purpose::Verify) => (old.clone(), vault.with(|vault| keys::release_all(vault, [&old]))?),
             (None, _) => {
-                let new = KeyRef { version: vault.show(&secret)?.latest + 1, ..old.clone() };
-                let mut keyring = keys::release_all(vault, [&old])?;
+                let new =
+                    KeyRef { version: vault.with(|vault| vault.show(&secret))?.latest + 1, ..old.clone() };
+                let mut keyring = vault.with(|vault| keys::release_all(vault, [&old]))?;
                 let stand_in = keyring.get(&old).map(|old| keys::stand_in(&to, old)).transpose()?;
                 stand_in.map(|key| keyring.insert(new.clone(), key)).transpose()?;
                 (new, keyring)
@@ -369,17 +381,17 @@ impl ColumnRun {
     /// Drafts the run that a rotation makes: from one version of the key to another that need not be in the vault yet.
     pub(crate) async fn draft_rotation(
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         name: &str,
         old: KeyRef,
         (new, material): (KeyRef, KeyMaterial),
     ) -> Result<Self, RotateError> {
         let columns = described(plan, name)?;
-        let last = latest(vault, name)?;
+        let last = vault.with(|vault| latest(vault, name))?;
         if let Some(last) = last.as_ref().filter(|last| last.is_unfinished()) {
             return Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: last.kind() });
         }
-        let mut keyring = keys::release_all(vault, [&old])?;
+        let mut keyring = vault.with(|vault| keys::release_all(vault, [&old]))?;
         keyring.insert(new.clone(), material)?;
         let number = last.map_or(0, |last| last.number) + 1;
         let sides = Sides { old, new, to: columns.target(), keyring, supersedes: None };
@@ -388,19 +400,19 @@ impl ColumnRun {
 
     async fn draft_with(
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         (name, columns): (&str, &Columns),
         number: u64,
         Sides { old, new, to, keyring, supersedes }: Sides,
     ) -> Result<Self, RotateError> {
-        let target = Target::of(plan, &columns.server, vault)?;
+        let target = vault.with(|vault| Target::of(plan, &columns.server, vault))?;
         let shape = target.describe(columns).await?;
         let mut planned = Vec::with_capacity(columns.columns.len());
         let mut doubtful = Vec::new();
         let place = Place { server: &columns.server, table: &shape.table };
         let found = columns.columns.iter().zip(shape.columns).zip(shape.ids);
         for (index, ((column, column_type), in_database)) in found.enumerate() {
-            let (id, in_doubt) = place.candidate(vault, column, in_database)?;
+            let (id, in_doubt) = vault.with(|vault| place.candidate(vault, column, in_database))?;
             doubtful.extend(in_doubt.then_some(index));
             planned.push(ColumnPlan {
                 name: column.clone(),
@@ -424,7 +436,8 @@ impl ColumnRun {
             let job = Job::new(frozen.clone(), &keyring, &run_key)?;
             let read = target.engine(job, RunOptions::default(), Arc::new(Silent)).verify().await?;
             for index in doubtful {
-                place.settle(vault, &mut frozen.columns[index], &read.census, index)?;
+                let column = &mut frozen.columns[index];
+                vault.with(|vault| place.settle(vault, column, &read.census, index))?;
             }
         }
         let record = RunRecord::new(number, name, &columns.server, frozen, run_key);

@@ -7,6 +7,7 @@ use super::record::{RecordState, RunRecord, latest, records};
 use super::run::{ColumnRun, DriveOptions, Purpose};
 use crate::error::RotateError;
 use crate::plan::Plan;
+use crate::vault_cell::VaultCell;
 
 /// Where the labels of a key stand after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,31 +29,32 @@ impl ColumnRun {
     pub async fn settle(
         &mut self,
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         options: impl Fn() -> DriveOptions,
     ) -> Result<Labels, RotateError> {
-        self.record_mut().reload(vault)?;
-        let waits_for = self.waits_for(plan, vault)?;
+        vault.with(|vault| self.record_mut().reload(vault))?;
+        let waits_for = vault.with(|vault| self.waits_for(plan, vault))?;
         if !waits_for.is_empty() {
             return Ok(Labels::WaitFor(waits_for));
         }
-        if let Some((name, to)) = self.move_left(vault)? {
+        if let Some((name, to)) = vault.with(|vault| self.move_left(vault))? {
             for sharer in self.sharers(plan) {
                 Self::prepare(plan, vault, &sharer, Purpose::Verify).await?.drive(vault, options()).await?;
             }
-            if vault.show(&name)?.labels.pending == Some(to) {
-                vault.promote(&name)?;
-            } else {
-                vault.revert(&name, to)?;
-            }
+            vault.with(|vault| move_to(vault, &name, to))?;
         }
+        vault.with(|vault| self.mark_all(plan, vault))?;
+        Ok(Labels::Moved)
+    }
+
+    /// Records of every run that led here that the labels moved.
+    fn mark_all(&mut self, plan: &Plan, vault: &mut Vault) -> Result<(), RotateError> {
         for sharer in self.sharers(plan) {
             if let Some(mut other) = latest(vault, &sharer)?.filter(|other| self.leads_where(other)) {
                 mark(&mut other, vault)?;
             }
         }
-        mark(self.record_mut(), vault)?;
-        Ok(Labels::Moved)
+        mark(self.record_mut(), vault)
     }
 
     /// The other columns of the plan without which the labels cannot move: they share the key and are not proved to be
@@ -103,6 +105,16 @@ impl ColumnRun {
         let key = |record: &RunRecord| record.keys().map(|(secret, _, to)| (secret.to_owned(), to));
         matches!(other.state, RecordState::Proved | RecordState::Settled) && key(other) == key(self.record())
     }
+}
+
+/// Makes a version the current one, as a pending one or again.
+fn move_to(vault: &mut Vault, name: &SecretName, to: u64) -> Result<(), RotateError> {
+    if vault.show(name)?.labels.pending == Some(to) {
+        vault.promote(name)?;
+    } else {
+        vault.revert(name, to)?;
+    }
+    Ok(())
 }
 
 /// Records that the labels stand where a proved run leads, and that the run it took back is taken back.

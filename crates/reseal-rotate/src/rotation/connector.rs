@@ -5,12 +5,12 @@ use std::io::Read;
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 use reseal_engine::CancelToken;
-use reseal_vault::Vault;
 
 use super::action::{Action, Field, TakesTurns, Which};
 use crate::destinations::DestinationError;
 pub use crate::destinations::Standing;
 use crate::services::ServiceError;
+use crate::vault_cell::VaultCell;
 
 /// The values of a rotation.
 #[derive(Debug, Clone)]
@@ -138,7 +138,7 @@ pub trait Connector {
     /// Does its part with encrypted columns; begun again, it goes on. `cancel` stops it at a place to go on from.
     async fn columns(
         &mut self,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         work: ColumnWork<'_>,
         cancel: &CancelToken,
     ) -> Result<(), StepError>;

@@ -22,6 +22,7 @@ use crate::columns::{ColumnRun, find_second_copy, needed_kind, waiver};
 use crate::error::RotateError;
 use crate::plan::{Generate, Plan, Secret, Strategy};
 use crate::services::wrong_value;
+use crate::vault_cell::VaultCell;
 
 /// How often a value is drawn until it has every class of characters that the plan requires.
 const DRAWS_MAX: usize = 1_000;
@@ -78,7 +79,7 @@ impl Proposal {
     /// columns those of [`ColumnRun::prepare`].
     pub async fn draft(
         plan: &Plan,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         name: &str,
         new: NewValue,
         emergency: bool,
@@ -86,7 +87,7 @@ impl Proposal {
     ) -> Result<Self, RotateError> {
         let settings = plan.secret(name)?;
         let full_name = plan.secret_name(name);
-        let last = latest(vault, &full_name)?;
+        let last = vault.with(|vault| latest(vault, &full_name))?;
         if let Some(open) = last.as_ref().filter(|last| last.is_open()) {
             return Err(match RotateError::open(open) {
                 RotateError::Open { secret, state, next, is_parked, .. } => {
@@ -100,21 +101,20 @@ impl Proposal {
             secret: name.to_owned(),
             what: "a secret without `strategy`",
         })?;
-        let steps =
-            freeze::steps(plan, name, &settings, strategy, Asked { by: vault.operator(), emergency })?;
+        let by = vault.with(|vault| vault.operator().to_owned());
+        let steps = freeze::steps(plan, name, &settings, strategy, Asked { by: &by, emergency })?;
         let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
-        let info = match vault.show(&secret) {
+        let info = match vault.with(|vault| vault.show(&secret)) {
             Err(VaultError::NotFound { .. }) => return Err(missing()),
             other => other?,
         };
         let from = info.labels.get(Label::Current).ok_or_else(missing)?;
-        let old = vault.get(&secret, VersionSelector::Number(from))?;
+        let released = |version| vault.with(|vault| vault.get(&secret, VersionSelector::Number(version)));
+        let old = released(from)?;
         let (new, pending, is_drawn) = match new {
             NewValue::Imposed(value) => (value, None, false),
             NewValue::Drawn => match info.labels.get(Label::Pending) {
-                Some(number) => {
-                    (vault.get(&secret, VersionSelector::Number(number))?.value, Some(number), false)
-                }
+                Some(number) => (released(number)?.value, Some(number), false),
                 None if strategy == Strategy::Paste => {
                     return Err(RotateError::NoValue { secret: name.to_owned(), how: settings.how.clone() });
                 }
@@ -390,7 +390,7 @@ struct Drafted {
 
 async fn draft_runs(
     plan: &Plan,
-    vault: &mut Vault,
+    vault: &VaultCell<'_>,
     name: &str,
     (old, mut new): (&VaultSecret, VaultSecret),
     is_stored: bool,
@@ -399,7 +399,8 @@ async fn draft_runs(
     let mut targets = columns.iter().filter_map(|name| plan.columns(name));
     let needed = targets.find_map(|columns| needed_kind(&columns.target()));
     if is_stored {
-        new.kind = vault.version(&new.name, VersionSelector::Number(new.version))?.kind;
+        let version = VersionSelector::Number(new.version);
+        new.kind = vault.with(|vault| vault.version(&new.name, version))?.kind;
         if let Some(kind) = needed.filter(|needed| *needed != new.kind) {
             let (secret, version) = (new.name.to_string(), new.version);
             return Err(RotateError::WrongKind { secret, version, found: new.kind, kind });
@@ -413,7 +414,10 @@ async fn draft_runs(
         let pair = (key(&new), new.key_material());
         runs.push(ColumnRun::draft_rotation(plan, vault, name, key(old), pair).await?);
     }
-    let copy = if is_stored { find_second_copy(vault, new.name.as_str(), new.version)? } else { None };
+    let mut copy = None;
+    if is_stored {
+        copy = vault.with(|vault| find_second_copy(vault, new.name.as_str(), new.version))?;
+    }
     Ok(Drafted { kind: new.kind, runs, at_risk: copy.is_none().then_some(new.version) })
 }
 

@@ -14,6 +14,7 @@ use super::outside::Outside;
 use super::record::{Act, Rotation, State, Step, StepState};
 use super::sync::Sync;
 use crate::error::RotateError;
+use crate::vault_cell::VaultCell;
 
 /// Syncs that go together.
 #[derive(Debug)]
@@ -192,7 +193,7 @@ impl<'a> Round<'a> {
             for at in 0..self.members.len() {
                 self.members[at].follow(&brought, StepState::Done);
                 let before = self.members[at].apps(StepState::Done);
-                let part = async |one: &mut Machine<'_>| one.advance(|step| wave(step) == now).await;
+                let part = async |one: &mut Machine<'_, '_>| one.advance(|step| wave(step) == now).await;
                 if let Some(stuck) = self.drive(at, vault, cancel, watch, part).await? {
                     return Ok(Some(stuck));
                 }
@@ -233,7 +234,7 @@ impl<'a> Round<'a> {
                 self.members[at].follow(&brought, StepState::Undone);
                 let before = self.members[at].apps(StepState::Undone);
                 let is_meant = |step: &Step| !writes_only || wave(step) == WRITES;
-                let part = async |one: &mut Machine<'_>| one.retreat(is_meant).await;
+                let part = async |one: &mut Machine<'_, '_>| one.retreat(is_meant).await;
                 if let Some(stuck) = self.drive(at, vault, cancel, watch, part).await? {
                     return self.park(vault, stuck);
                 }
@@ -250,15 +251,16 @@ impl<'a> Round<'a> {
         vault: &mut Vault,
         cancel: &CancelToken,
         watch: &mut NamedWatch<'_>,
-        part: impl AsyncFnOnce(&mut Machine<'_>) -> Result<Option<String>, RotateError>,
+        part: impl AsyncFnOnce(&mut Machine<'_, '_>) -> Result<Option<String>, RotateError>,
     ) -> Result<Option<Stuck>, RotateError> {
         let Self { members, results } = self;
         let Member { rotation, outside, values } = &mut members[at];
         let name = rotation.name.clone();
         let mut told = |step: &Step, told: Told<'_>| watch(&name, step, told);
         let watch: &mut Watch<'_> = &mut told;
+        let vault = VaultCell::new(vault);
         let mut machine =
-            Machine::new(vault, outside, rotation.clone(), values.clone(), cancel.clone(), watch);
+            Machine::new(&vault, outside, rotation.clone(), values.clone(), cancel.clone(), watch);
         machine.results.append(results);
         let done = part(&mut machine).await;
         results.append(&mut machine.results);

@@ -7,9 +7,9 @@ use reseal_crypto::random::OsRandom;
 use reseal_crypto::slot::Opener;
 use reseal_crypto::{SecretBytes, Suite};
 use reseal_engine::CancelToken;
-use reseal_rotate::RotateError;
 use reseal_rotate::plan::Plan;
 use reseal_rotate::rotation::{Ended, Machine, NewValue, Proposal, Rotation, latest};
+use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::{
     CreateOptions, NewSlot, NewVersion, OpenOptions, SecretKind, SecretName, Vault, VersionSelector,
 };
@@ -104,8 +104,15 @@ impl Stage {
     }
 
     pub(crate) async fn begin(&mut self) -> Result<Rotation, RotateError> {
-        let drafted =
-            Proposal::draft(&self.plan, &mut self.vault, NAME, NewValue::Drawn, false, &OsRandom).await?;
+        let drafted = Proposal::draft(
+            &self.plan,
+            &VaultCell::new(&mut self.vault),
+            NAME,
+            NewValue::Drawn,
+            false,
+            &OsRandom,
+        )
+        .await?;
         Ok(drafted.begin(&mut self.vault, None)?.0)
     }
 
@@ -126,8 +133,8 @@ impl Stage {
         let died = self.world.died.clone();
         let mut watch = |_: &_, _: reseal_rotate::rotation::Told<'_>| {};
         let cancel = CancelToken::default();
-        let mut machine =
-            Machine::new(&mut self.vault, &mut self.world, rotation, values, cancel, &mut watch);
+        let vault = VaultCell::new(&mut self.vault);
+        let mut machine = Machine::new(&vault, &mut self.world, rotation, values, cancel, &mut watch);
         let driven = async {
             match command {
                 Command::Resume => machine.go_on().await,

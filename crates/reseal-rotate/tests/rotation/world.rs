@@ -11,10 +11,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use reseal_crypto::SecretBytes;
 use reseal_engine::CancelToken;
+use reseal_rotate::VaultCell;
 use reseal_rotate::rotation::{
     Action, ColumnWork, Connector, EnvEdit, LoginAt, Standing, StepError, Values, Which,
 };
-use reseal_vault::Vault;
 use tokio::sync::Notify;
 
 type Variables = BTreeMap<String, String>;
@@ -209,7 +209,7 @@ impl Connector for World {
 
     async fn columns(
         &mut self,
-        _: &mut Vault,
+        _: &VaultCell<'_>,
         work: ColumnWork<'_>,
         _: &CancelToken,
     ) -> Result<(), StepError> {

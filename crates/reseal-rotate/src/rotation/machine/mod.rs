@@ -19,7 +19,7 @@ mod vaulted;
 
 use reseal_crypto::SecretBytes;
 use reseal_engine::CancelToken;
-use reseal_vault::{Event, Outcome, SecretName, Timestamp, Vault, VaultError};
+use reseal_vault::{Event, Outcome, SecretName, Timestamp, VaultBatch, VaultError};
 
 use order::{proofs_of_old, undo_order};
 
@@ -29,6 +29,7 @@ use super::owed;
 use super::record::{Act, Rotation, State, Step, StepState};
 use crate::columns::Settlement;
 use crate::error::RotateError;
+use crate::vault_cell::VaultCell;
 
 /// How a rotation stands when a command ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +77,8 @@ pub enum Told<'a> {
 pub type Watch<'a> = dyn FnMut(&Step, Told<'_>) + 'a;
 
 /// A rotation, the vault that remembers it, and the world that it changes.
-pub struct Machine<'a> {
-    vault: &'a mut Vault,
+pub struct Machine<'a, 'v> {
+    vault: &'a VaultCell<'v>,
     world: &'a mut dyn Connector,
     rotation: Rotation,
     values: Values,
@@ -88,7 +89,7 @@ pub struct Machine<'a> {
     by_policy: bool,
 }
 
-impl std::fmt::Debug for Machine<'_> {
+impl std::fmt::Debug for Machine<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Machine").field("rotation", &self.rotation).finish_non_exhaustive()
     }
@@ -108,10 +109,10 @@ impl From<RotateError> for Halt {
     }
 }
 
-impl<'a> Machine<'a> {
+impl<'a, 'v> Machine<'a, 'v> {
     /// Over a rotation that is stored in `vault`; `cancel` stops it between steps.
     pub fn new(
-        vault: &'a mut Vault,
+        vault: &'a VaultCell<'v>,
         world: &'a mut dyn Connector,
         rotation: Rotation,
         values: Values,
@@ -347,13 +348,11 @@ impl<'a> Machine<'a> {
             return self.end_sync(State::Done);
         }
         let name: SecretName = self.rotation.secret.parse()?;
-        let results = std::mem::take(&mut self.results);
-        let runs = Settlement::of(self.vault, &self.rotation.id(), false)?;
+        let runs = self.vault.with(|vault| Settlement::of(vault, &self.rotation.id(), false))?;
         let rotation = &mut self.rotation;
         rotation.state = if rotation.retires() { State::Overlap } else { State::Done };
         (rotation.attention, rotation.failure) = (None, None);
-        self.vault.batch(|batch| {
-            results.into_iter().try_for_each(|event| batch.audit(event))?;
+        self.commit(|rotation, batch| {
             if batch.labels(&name)?.pending != Some(rotation.to) {
                 return Err(RotateError::Overtaken { secret: rotation.secret.clone() });
             }
@@ -365,19 +364,17 @@ impl<'a> Machine<'a> {
             }
             runs.put(batch)?;
             rotation.store(batch)?;
-            Ok(((), rotation.event(Event::done("rotate"))))
+            Ok(rotation.event(Event::done("rotate")))
         })
     }
 
     fn retired(&mut self) -> Result<(), RotateError> {
         let name: SecretName = self.rotation.secret.parse()?;
-        let results = std::mem::take(&mut self.results);
         let rotation = &mut self.rotation;
         (rotation.attention, rotation.failure) = (None, None);
         rotation.state = State::Done;
         rotation.forget_kept();
-        self.vault.batch(|batch| {
-            results.into_iter().try_for_each(|event| batch.audit(event))?;
+        self.commit(|rotation, batch| {
             match batch.retire(&name, rotation.from) {
                 // In use again, or destroyed: then nothing is left to retire.
                 Ok(()) | Err(VaultError::Refused(_)) => {}
@@ -385,7 +382,7 @@ impl<'a> Machine<'a> {
             }
             rotation.ended_at = Some(batch.now());
             rotation.store(batch)?;
-            Ok(((), rotation.event(Event::done("retire old value"))))
+            Ok(rotation.event(Event::done("retire old value")))
         })
     }
 
@@ -394,14 +391,12 @@ impl<'a> Machine<'a> {
             return self.end_sync(State::RolledBack);
         }
         let name: SecretName = self.rotation.secret.parse()?;
-        let results = std::mem::take(&mut self.results);
-        let runs = Settlement::of(self.vault, &self.rotation.id(), true)?;
+        let runs = self.vault.with(|vault| Settlement::of(vault, &self.rotation.id(), true))?;
         let rotation = &mut self.rotation;
         rotation.attention = None;
         rotation.state = State::RolledBack;
         rotation.forget_kept();
-        self.vault.batch(|batch| {
-            results.into_iter().try_for_each(|event| batch.audit(event))?;
+        self.commit(|rotation, batch| {
             let labels = batch.labels(&name)?;
             if labels.pending == Some(rotation.to) {
                 batch.discard_pending(&name)?;
@@ -411,17 +406,14 @@ impl<'a> Machine<'a> {
             runs.put(batch)?;
             rotation.ended_at = Some(batch.now());
             rotation.store(batch)?;
-            Ok(((), rotation.event(Event::done("rollback"))))
+            Ok(rotation.event(Event::done("rollback")))
         })
     }
 
     fn end_sync(&mut self, state: State) -> Result<(), RotateError> {
-        let results = std::mem::take(&mut self.results);
-        let rotation = &mut self.rotation;
-        self.vault.batch(|batch| {
-            results.into_iter().try_for_each(|event| batch.audit(event))?;
+        self.commit(|rotation, batch| {
             let event = rotation.end_sync(batch, state)?;
-            Ok(((), rotation.event(event)))
+            Ok(rotation.event(event))
         })
     }
 
@@ -464,13 +456,24 @@ impl<'a> Machine<'a> {
 
     /// Makes the state and every result so far durable, together with this event.
     fn save(&mut self, event: Event) -> Result<(), RotateError> {
+        self.commit(|rotation, batch| {
+            rotation.store(batch)?;
+            Ok(rotation.event(event))
+        })
+    }
+
+    /// One transaction of the vault, which takes along every result so far and ends with the event that `work` returns.
+    fn commit(
+        &mut self,
+        work: impl FnOnce(&mut Rotation, &mut VaultBatch<'_, '_>) -> Result<Event, RotateError>,
+    ) -> Result<(), RotateError> {
         let results = std::mem::take(&mut self.results);
         let rotation = &mut self.rotation;
-        let event = rotation.event(event);
-        self.vault.batch(|batch| {
-            results.into_iter().try_for_each(|event| batch.audit(event))?;
-            rotation.store(batch)?;
-            Ok(((), event))
+        self.vault.with(|vault| {
+            vault.batch(|batch| {
+                results.into_iter().try_for_each(|event| batch.audit(event))?;
+                Ok(((), work(rotation, batch)?))
+            })
         })
     }
 

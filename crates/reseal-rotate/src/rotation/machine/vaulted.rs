@@ -14,10 +14,10 @@ use crate::rotation::connector::{ColumnWork, Standing};
 /// How many copies of the vault may stand beside each other.
 const COPIES_MAX: u32 = 100;
 
-impl Machine<'_> {
+impl Machine<'_, '_> {
     pub(super) async fn save_output(&mut self, action: &Action, name: &str) -> Result<(), Halt> {
         let output = self.world.output(action, &self.values).await.map_err(|error| self.said(error))?;
-        match saved::save(self.vault, name, output, &self.cancel) {
+        match self.vault.with(|vault| saved::save(vault, name, output, &self.cancel)) {
             Ok(()) => Ok(()),
             Err(NotSaved::Cancelled) => Err(self.interrupted().into()),
             Err(NotSaved::Output(why)) => Err(Halt::Step(why)),
@@ -28,7 +28,7 @@ impl Machine<'_> {
     /// Copies the vault. A copy that was broken off may have the name already: then the next one gets a number.
     pub(super) fn back_up(&mut self, file: &Path, is_resumed: bool) -> Result<(), Halt> {
         let (secret, to) = (self.rotation.secret.clone(), self.rotation.to);
-        if find_second_copy(self.vault, &secret, to)?.is_some() {
+        if self.vault.with(|vault| find_second_copy(vault, &secret, to))?.is_some() {
             return Ok(());
         }
         let copies = if is_resumed { COPIES_MAX } else { 1 };
@@ -37,7 +37,7 @@ impl Machine<'_> {
             if number > 0 {
                 path.push(format!(".{number}"));
             }
-            match self.vault.backup_create(path.as_ref()) {
+            match self.vault.with(|vault| vault.backup_create(path.as_ref())) {
                 Ok(_) => return Ok(()),
                 Err(VaultError::Exists { .. }) => {}
                 Err(error) => return Err(Halt::Step(error.to_string())),

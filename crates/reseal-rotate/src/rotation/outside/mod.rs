@@ -29,6 +29,7 @@ use crate::error::RotateError;
 use crate::http::Http;
 use crate::plan::{self, Plan};
 use crate::process::{Call, Runner};
+use crate::vault_cell::VaultCell;
 use brought::Measure;
 
 /// What a rotation changes, reached as the plan says.
@@ -477,7 +478,7 @@ impl Connector for Outside<'_> {
 
     async fn columns(
         &mut self,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         work: ColumnWork<'_>,
         cancel: &CancelToken,
     ) -> Result<(), StepError> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use reseal_engine::{Direction, EngineError, Observer, RunOptions, Silent, Survey};
-use reseal_rotate::RotateError;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Labels, Purpose, RecordState, RunRecord, records};
 use reseal_rotate::rotation;
+use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::Vault;
 
 use super::progress::Progress;
@@ -56,7 +56,8 @@ impl Work<'_> {
         let doing = if purpose == Purpose::Rollback { "take back" } else { "re-encrypt" };
         let failed = |error| self.failed(doing, name, error);
         self.check_not_rotated(vault, name, purpose).map_err(failed)?;
-        let mut run = ColumnRun::prepare(self.plan, vault, name, purpose).await.map_err(failed)?;
+        let mut run =
+            ColumnRun::prepare(self.plan, &VaultCell::new(vault), name, purpose).await.map_err(failed)?;
         let survey = run.survey().await.map_err(|error| self.stopped(doing, &run, error))?;
         run.check_other_run(&survey, vault).map_err(failed)?;
         if !survey.refusals().is_empty() {
@@ -116,12 +117,12 @@ impl Work<'_> {
         run: &mut ColumnRun,
         progress: &Arc<Progress>,
     ) -> Result<(reseal_engine::Outcome, Labels), RotateError> {
-        let name = run.record().columns.clone();
-        let ended = run.drive(vault, self.options(args, &name, progress.clone())).await;
+        let (vault, name) = (VaultCell::new(vault), run.record().columns.clone());
+        let ended = run.drive(&vault, self.options(args, &name, progress.clone())).await;
         progress.finish();
         let outcome = ended?;
         // The others under the key are proved without a bar: they have nothing to do, as a rule.
-        let labels = run.settle(self.plan, vault, || self.options(args, &name, Arc::new(Silent))).await?;
+        let labels = run.settle(self.plan, &vault, || self.options(args, &name, Arc::new(Silent))).await?;
         Ok((outcome, labels))
     }
 

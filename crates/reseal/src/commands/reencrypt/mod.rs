@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reseal_engine::{CancelToken, QuarantineRecord, RunOptions, Status};
-use reseal_rotate::RotateError;
 use reseal_rotate::columns::{ColumnRun, DriveOptions, Purpose, RunRecord, records};
 use reseal_rotate::plan::Plan;
+use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::Vault;
 use serde_json::json;
 
@@ -67,7 +67,7 @@ impl Work<'_> {
     }
 
     async fn plan_one(&self, vault: &mut Vault, name: &str, ends: &mut Ends) -> Result<(), RotateError> {
-        let run = ColumnRun::prepare(self.plan, vault, name, Purpose::Look).await?;
+        let run = ColumnRun::prepare(self.plan, &VaultCell::new(vault), name, Purpose::Look).await?;
         let survey = run.survey().await?;
         let copy = if run.has_new_key() { run.second_copy(vault)? } else { None };
         let exit = if survey.refusals().is_empty() { Exit::Done } else { Exit::Refused };
@@ -116,7 +116,8 @@ impl Work<'_> {
         record: &RunRecord,
         with_list: bool,
     ) -> Result<(Option<Status>, Option<Vec<QuarantineRecord>>), RotateError> {
-        let run = ColumnRun::prepare(self.plan, vault, &record.columns, Purpose::Verify).await?;
+        let run =
+            ColumnRun::prepare(self.plan, &VaultCell::new(vault), &record.columns, Purpose::Verify).await?;
         let status = run.status().await?;
         let list = match &status {
             Some(_) if with_list => Some(run.quarantined(report::LISTED_MAX).await?),
@@ -141,7 +142,7 @@ impl Work<'_> {
     }
 
     async fn verify_one(&self, vault: &mut Vault, name: &str, ends: &mut Ends) -> Result<(), RotateError> {
-        let run = ColumnRun::prepare(self.plan, vault, name, Purpose::Verify).await?;
+        let run = ColumnRun::prepare(self.plan, &VaultCell::new(vault), name, Purpose::Verify).await?;
         let survey = run.survey().await?;
         let progress = Arc::new(Progress::start(self.app.ui, name, "opens", survey.facts.rows, 0));
         let options = DriveOptions {

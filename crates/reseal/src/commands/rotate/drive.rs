@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reseal_engine::CancelToken;
-use reseal_rotate::RotateError;
 use reseal_rotate::plan::Strategy;
 use reseal_rotate::rotation::{
     Action, Ended, KeyCopy, Machine, NewValue, Outside, Proposal, Rotation, RotationLock, State, Step, Told,
     latest,
 };
+use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::{Clock, SystemClock, Vault};
 
 use super::due::DueNow;
@@ -298,7 +298,8 @@ impl Work<'_> {
         // From here on there is a clean place to stop at.
         self.app.signals.take_over();
         let cancel = self.cancel_token();
-        let mut machine = Machine::new(vault, outside, rotation, values, cancel, &mut watch);
+        let vault = VaultCell::new(vault);
+        let mut machine = Machine::new(&vault, outside, rotation, values, cancel, &mut watch);
         let ended = match order {
             Order::GoOn => machine.go_on().await,
             Order::RollBack => machine.roll_back().await,

@@ -11,7 +11,6 @@ use std::cell::OnceCell;
 
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
-use reseal_rotate::RotateError;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
 use reseal_rotate::rotation::{
@@ -19,6 +18,7 @@ use reseal_rotate::rotation::{
 };
 use reseal_rotate::schedule::{due, interval, kept_outputs};
 use reseal_rotate::scrub::Known;
+use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::{SecretName, Vault};
 use serde_json::json;
 
@@ -143,7 +143,8 @@ impl<'a> Work<'a> {
         args: Option<&RotateArgs>,
     ) -> Result<(Proposal, Outside<'a>), RotateError> {
         let emergency = args.is_some_and(|args| args.emergency);
-        let mut proposal = Proposal::draft(self.plan, vault, name, new, emergency, &OsRandom).await?;
+        let mut proposal =
+            Proposal::draft(self.plan, &VaultCell::new(vault), name, new, emergency, &OsRandom).await?;
         if let Some(args) = args {
             proposal.set_key_copy(&drive::key_copy(args))?;
         }
