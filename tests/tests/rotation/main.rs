@@ -26,4 +26,5 @@ mod runbook_r1;
 mod runbook_r2_key;
 mod runbook_r4;
 mod schedule;
+mod side_by_side;
 mod status;

@@ -10,6 +10,8 @@
 //!                                 `--Sync::draft--> Round::begin --> Rotations of current values, driven by the same machine
 //! ```
 //!
+//! Several rotations of one call: what each touches is its [`Footprint`], and a [`Queue`] of these says which may go side by side.
+//!
 //! Steps are frozen when a rotation begins; how an application or a server is reached is read from the plan each time.
 
 mod abandon;
@@ -18,6 +20,7 @@ mod claim;
 mod connector;
 mod finding;
 mod freeze;
+mod independent;
 mod lock;
 mod logins;
 mod machine;
@@ -35,6 +38,7 @@ pub use action::{Action, EnvEdit, Field, LoginAt, RecordIn, TakesTurns, Which};
 pub use claim::Claim;
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
 pub use finding::{Finding, Subject, Truth};
+pub use independent::{Footprint, Queue};
 pub use lock::RotationLock;
 pub(crate) use logins::reached;
 pub use machine::{Ended, Machine, Told, Watch};

@@ -2,6 +2,7 @@
 //!
 //! A notice that fails or hangs is named on stderr and in the audit log, and changes nothing else.
 
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use reseal_rotate::RotateError;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Sends the notices of one command, in order.
 pub(crate) struct Herald {
     ui: Ui,
-    known: Known,
+    known: RefCell<Known>,
     work: Option<Work>,
 }
 
@@ -34,7 +35,7 @@ struct Work {
     notices: UnboundedSender<Notice>,
     deliveries: UnboundedReceiver<Vec<Delivery>>,
     task: JoinHandle<()>,
-    sent: usize,
+    sent: Cell<usize>,
 }
 
 impl Herald {
@@ -45,7 +46,7 @@ impl Herald {
     /// The vault fails.
     pub(crate) fn of(ui: Ui, plan: &Plan, vault: &mut Vault) -> Result<Self, RotateError> {
         if plan.file.notify.as_ref().is_none_or(|notify| notify.to.is_empty()) {
-            return Ok(Self { ui, known: Known::default(), work: None });
+            return Ok(Self { ui, known: RefCell::default(), work: None });
         }
         let runner = Runner::new(plan.directory(), std::env::vars_os(), Known::default());
         let mut notifier = Notifier::of(plan, vault, &runner)?;
@@ -57,21 +58,23 @@ impl Herald {
                 let _ = told.send(notifier.deliver(&notice).await);
             }
         });
-        Ok(Self { ui, known: Known::default(), work: Some(Work { notices, deliveries, task, sent: 0 }) })
+        let work = Work { notices, deliveries, task, sent: Cell::new(0) };
+        Ok(Self { ui, known: RefCell::default(), work: Some(work) })
     }
 
     /// These values must not stand in a notice, wherever they may come from.
-    pub(crate) fn know(&mut self, values: &Values) {
-        self.known.add(&values.old);
-        self.known.add(&values.new);
+    pub(crate) fn know(&self, values: &Values) {
+        let mut known = self.known.borrow_mut();
+        known.add(&values.old);
+        known.add(&values.new);
     }
 
     /// Sends a notice beside whatever else happens.
-    pub(crate) fn send(&mut self, notice: Notice) {
-        if let Some(work) = &mut self.work {
-            work.sent += 1;
+    pub(crate) fn send(&self, notice: Notice) {
+        if let Some(work) = &self.work {
+            work.sent.update(|sent| sent + 1);
             // The task ends after this end of the channel.
-            let _ = work.notices.send(notice.without(&self.known));
+            let _ = work.notices.send(notice.without(&self.known.borrow()));
         }
     }
 
@@ -100,7 +103,7 @@ impl Herald {
             }
         }
         if !is_over {
-            self.ui.warn(format!("{} notices were given up", sent.saturating_sub(answered)));
+            self.ui.warn(format!("{} notices were given up", sent.get().saturating_sub(answered)));
         }
         if let Err(error) = record(vault, events) {
             self.ui.warn(format!("the audit log does not say who was told: {error}"));

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use reseal_engine::CancelToken;
 use reseal_rotate::plan::Strategy;
 use reseal_rotate::rotation::{
-    Action, Ended, KeyCopy, Machine, NewValue, Outside, Proposal, Rotation, RotationLock, State, Step, Told,
-    latest,
+    Action, Ended, KeyCopy, Machine, NewValue, Outside, Rotation, RotationLock, State, Step, Told, latest,
 };
 use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::{Clock, SystemClock, Vault};
@@ -19,9 +18,6 @@ use crate::commands::notices::Herald;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::ui::Ui;
-
-/// How often another value is drawn where a service refuses one by its own rules.
-const VALUES_MAX: usize = 3;
 
 /// What the state machine is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +33,18 @@ impl Work<'_> {
         let mut vault = self.app.vault()?;
         vault.set_reason(args.reason.clone());
         let _lock = RotationLock::take(&vault)?;
-        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let ended = if args.due {
-            self.rotate_due(&mut vault, args, &mut herald).await
+            self.rotate_due(&mut vault, args, &herald).await
         } else {
             let ends = Ends::new(self.app.ui, "rotations");
-            self.rotate_meant(&mut vault, meant, args, ends, &mut herald).await
+            self.rotate_meant(&VaultCell::new(&mut vault), meant, args, ends, &herald).await
         };
         herald.end(&mut vault).await;
         ended
     }
 
-    async fn rotate_due(&self, vault: &mut Vault, args: &RotateArgs, herald: &mut Herald) -> Outcome {
+    async fn rotate_due(&self, vault: &mut Vault, args: &RotateArgs, herald: &Herald) -> Outcome {
         let due = self.due_now(vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
         due.stuck.iter().for_each(|(name, failure)| ends.failed(name, failure));
@@ -57,7 +53,8 @@ impl Work<'_> {
         if names.is_empty() && ends.exit() == Exit::Done {
             self.app.ui.note("nothing is due that can be rotated now");
         }
-        let exit = self.rotate_meant(vault, Meant { names, value: None }, args, ends, herald).await?;
+        let (vault, meant) = (VaultCell::new(vault), Meant { names, value: None });
+        let exit = self.rotate_meant(&vault, meant, args, ends, herald).await?;
         match exit {
             Exit::Done if args.exit_code => Ok(if left > 0 { Exit::Due } else { none_left }),
             exit => Ok(exit),
@@ -66,11 +63,11 @@ impl Work<'_> {
 
     async fn rotate_meant(
         &self,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         Meant { names, value }: Meant,
         args: &RotateArgs,
         mut ends: Ends,
-        herald: &mut Herald,
+        herald: &Herald,
     ) -> Outcome {
         if args.emergency {
             // Whether or not it then succeeds: a value is in other hands.
@@ -79,14 +76,14 @@ impl Work<'_> {
                 .for_each(|name| herald.send(telling::incident(self.plan, name, args.reason.as_deref())));
         }
         // All of them are rehearsed before the first changes anything.
-        let mut proposals = Vec::new();
+        let mut rehearsed = Vec::new();
         for name in &names {
             let new = match &value {
                 Some(value) => NewValue::Imposed(self.imposed(name, value)?),
-                None => self.new_value(vault, name)?,
+                None => vault.with(|vault| self.new_value(vault, name))?,
             };
             match self.rehearse(vault, name, new, Some(args)).await {
-                Ok(proposal) => proposals.push(proposal),
+                Ok(one) => rehearsed.push(one),
                 Err(error) => {
                     let failure = self.failed(name, error);
                     if args.due {
@@ -100,25 +97,7 @@ impl Work<'_> {
         if ends.exit() != Exit::Done && !args.due {
             return ends.end();
         }
-        let mut so_far = Exit::Done;
-        for (proposal, outside) in proposals {
-            if let Some(exit) = self.app.signals.exit() {
-                ends.worsen(exit);
-                so_far = so_far.worst(exit);
-            }
-            let name = proposal.name().to_owned();
-            if blocks_the_next(so_far) {
-                self.app.ui.warn(format!("not begun: {name}"));
-                continue;
-            }
-            herald.send(telling::before(self.plan, &name, args.reason.as_deref()));
-            let rotated = self.rotate_one(vault, (proposal, outside), args, &mut ends, herald).await;
-            so_far = rotated.unwrap_or_else(|failure| {
-                herald.send(telling::failed(self.plan, &name, &failure));
-                ends.failed(&name, &failure);
-                failure.exit()
-            });
-        }
+        self.rotate_all(vault, rehearsed, args, &mut ends, herald).await?;
         ends.end()
     }
 
@@ -134,37 +113,6 @@ impl Work<'_> {
             self.app.ui.note(line);
         }
         Ok(NewValue::Imposed(self.app.asker().secret(&format!("New value of {name}"))?))
-    }
-
-    async fn rotate_one(
-        &self,
-        vault: &mut Vault,
-        (proposal, outside): (Proposal, Outside<'_>),
-        args: &RotateArgs,
-        ends: &mut Ends,
-        herald: &mut Herald,
-    ) -> Outcome {
-        let name = proposal.name().to_owned();
-        let failed = |error| self.failed(&name, error);
-        let can_draw = proposal.is_drawn();
-        let mut rehearsed = Some((proposal, outside));
-        for draw in 1.. {
-            let (proposal, mut outside) = match rehearsed.take() {
-                Some(rehearsed) => rehearsed,
-                None => self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?,
-            };
-            let (rotation, _) = proposal.begin(vault, args.reason.clone()).map_err(failed)?;
-            let driven = self.drive(vault, &mut outside, rotation, Order::GoOn, herald).await;
-            let (rotation, ended) = driven.map_err(failed)?;
-            let is_refused_by_rule = matches!(ended, Ended::RolledBack { by_policy: true, .. });
-            if is_refused_by_rule && can_draw && draw < VALUES_MAX {
-                self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
-                continue;
-            }
-            telling::ended(self.plan, &rotation, &ended).into_iter().for_each(|one| herald.send(one));
-            return Ok(self.tell(&rotation, &ended, Order::GoOn, ends));
-        }
-        Ok(Exit::Done)
     }
 
     pub(super) async fn resume(&self, which: &RotateNames) -> Outcome {
@@ -220,18 +168,19 @@ impl Work<'_> {
         let mut vault = self.app.vault()?;
         vault.set_reason(reason);
         let _lock = RotationLock::take(&vault)?;
-        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
         let mut names = self.names_or_all(&which.names)?;
         if order != Order::Retire {
             let open = self.open(&mut vault, names)?;
             for round in open.rounds {
-                self.go_on_together(&mut vault, round, order, &mut ends, &mut herald).await;
+                self.go_on_together(&mut vault, round, order, &mut ends, &herald).await;
             }
             names = open.others;
         }
+        let (cell, cancel) = (VaultCell::new(&mut vault), self.cancel_token());
         for name in names {
-            let last = latest(&mut vault, &self.plan.secret_name(&name))?;
+            let last = cell.with(|vault| latest(vault, &self.plan.secret_name(&name)))?;
             let Some(rotation) = last.filter(|last| !which.names.is_empty() || is_concerned(last)) else {
                 if !which.names.is_empty() {
                     ends.failed(&name, &Failure::new(Exit::NotFound, format!("`{name}` was never rotated")));
@@ -242,7 +191,8 @@ impl Work<'_> {
                 self.app.ui.warn(format!("not begun: {name}"));
                 continue;
             }
-            let mut outside = match self.outside(&mut vault, &name, &rotation.steps) {
+            let outside = cell.with(|vault| self.outside(vault, &name, &rotation.steps));
+            let mut outside = match outside {
                 Ok(outside) => outside,
                 Err(error) => {
                     ends.failed(&name, &self.failed(&name, error));
@@ -250,7 +200,9 @@ impl Work<'_> {
                 }
             };
             outside.remember(&rotation);
-            match self.drive(&mut vault, &mut outside, rotation, order, &mut herald).await {
+            let driven = self.drive(&cell, &mut outside, rotation, order, &cancel, &herald).await;
+            self.app.signals.give_back();
+            match driven {
                 Ok((rotation, ended)) => {
                     telling::ended(self.plan, &rotation, &ended).into_iter().for_each(|one| herald.send(one));
                     self.tell(&rotation, &ended, order, &mut ends);
@@ -266,16 +218,18 @@ impl Work<'_> {
         ends.end()
     }
 
+    /// Lets the state machine do its part. From its first step on a signal only asks, until the caller gives that back.
     pub(super) async fn drive(
         &self,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         outside: &mut Outside<'_>,
         mut rotation: Rotation,
         order: Order,
-        herald: &mut Herald,
+        cancel: &CancelToken,
+        herald: &Herald,
     ) -> Result<(Rotation, Ended), RotateError> {
         self.note_changed_plan(&rotation)?;
-        let values = rotation.values(vault)?;
+        let values = vault.with(|vault| rotation.values(vault))?;
         herald.know(&values);
         if order == Order::Retire && rotation.state == State::Overlap {
             rotation.rehearse_end(outside, &values).await?;
@@ -297,9 +251,7 @@ impl Work<'_> {
         };
         // From here on there is a clean place to stop at.
         self.app.signals.take_over();
-        let cancel = self.cancel_token();
-        let vault = VaultCell::new(vault);
-        let mut machine = Machine::new(&vault, outside, rotation, values, cancel, &mut watch);
+        let mut machine = Machine::new(vault, outside, rotation, values, cancel.clone(), &mut watch);
         let ended = match order {
             Order::GoOn => machine.go_on().await,
             Order::RollBack => machine.roll_back().await,
@@ -313,7 +265,6 @@ impl Work<'_> {
             other => other,
         };
         let rotation = machine.rotation().clone();
-        self.app.signals.give_back();
         Ok((rotation, ended?))
     }
 

@@ -4,6 +4,7 @@ mod check;
 mod drive;
 mod due;
 mod report;
+mod side_by_side;
 mod sync;
 mod telling;
 
@@ -118,9 +119,10 @@ impl<'a> Work<'a> {
     /// Rehearses each: nothing is written but what the audit log says about released values.
     async fn plan(&self, vault: &mut Vault, names: &[String]) -> Outcome {
         let kept = kept_outputs(self.plan, vault)?;
+        let vault = VaultCell::new(vault);
         let mut ends = Ends::new(self.app.ui, "secrets");
         for name in names {
-            match self.rehearse(vault, name, NewValue::Drawn, None).await {
+            match self.rehearse(&vault, name, NewValue::Drawn, None).await {
                 Ok((proposal, _)) => {
                     let kept: Vec<_> = kept.iter().filter(|kept| kept.secrets.contains(name)).collect();
                     ends.told(Exit::Done, report::proposal_object(&proposal, &kept), || {
@@ -137,18 +139,17 @@ impl<'a> Work<'a> {
     /// the second copy of a new key comes from.
     async fn rehearse(
         &self,
-        vault: &mut Vault,
+        vault: &VaultCell<'_>,
         name: &str,
         new: NewValue,
         args: Option<&RotateArgs>,
     ) -> Result<(Proposal, Outside<'a>), RotateError> {
         let emergency = args.is_some_and(|args| args.emergency);
-        let mut proposal =
-            Proposal::draft(self.plan, &VaultCell::new(vault), name, new, emergency, &OsRandom).await?;
+        let mut proposal = Proposal::draft(self.plan, vault, name, new, emergency, &OsRandom).await?;
         if let Some(args) = args {
             proposal.set_key_copy(&drive::key_copy(args))?;
         }
-        let mut outside = self.outside(vault, name, proposal.steps())?;
+        let mut outside = vault.with(|vault| self.outside(vault, name, proposal.steps()))?;
         proposal.rehearse(&mut outside).await?;
         outside.notes().iter().for_each(|note| self.app.ui.note(format!("{name}: {note}")));
         Ok((proposal, outside))
@@ -160,7 +161,7 @@ impl<'a> Work<'a> {
         let mut vault = self.app.vault()?;
         vault.set_reason(Some(args.reason.clone()));
         let _lock = RotationLock::take(&vault)?;
-        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
         let open = self.open(&mut vault, self.names_or_all(&args.names)?)?;
         let mut rounds = open.rounds;
@@ -194,7 +195,7 @@ impl<'a> Work<'a> {
 
     async fn owe(&self, args: &OweArgs) -> Outcome {
         let mut vault = self.app.vault()?;
-        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "owed");
         for name in &args.names {
             let short = self.short_name(name)?;

@@ -43,8 +43,8 @@ impl<'a> Work<'a> {
             }
             return ends.end();
         }
-        let mut herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
-        self.sync_all(&mut vault, open, args, &mut ends, &mut herald).await;
+        let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
+        self.sync_all(&mut vault, open, args, &mut ends, &herald).await;
         herald.end(&mut vault).await;
         ends.end()
     }
@@ -56,7 +56,7 @@ impl<'a> Work<'a> {
         Open { rounds, others }: Open,
         args: &SyncArgs,
         ends: &mut Ends,
-        herald: &mut Herald,
+        herald: &Herald,
     ) {
         for round in rounds {
             self.go_on_together(vault, round, Order::GoOn, ends, herald).await;
@@ -107,7 +107,7 @@ impl<'a> Work<'a> {
         round: Vec<Rotation>,
         order: Order,
         ends: &mut Ends,
-        herald: &mut Herald,
+        herald: &Herald,
     ) {
         let names: Vec<_> = round.iter().map(|sync| sync.name.clone()).collect();
         if blocks_the_next(ends.exit()) {
@@ -145,7 +145,7 @@ impl<'a> Work<'a> {
         mut round: Round<'a>,
         order: Order,
         ends: &mut Ends,
-        herald: &mut Herald,
+        herald: &Herald,
     ) {
         round.values().for_each(|values| herald.know(values));
         // From here on there is a clean place to stop at.

@@ -90,7 +90,7 @@ fn tell(app: &App, plan: Option<&Plan>, vault: &mut reseal_vault::Vault, overvie
         return Err(Failure::new(Exit::NotFound, "nobody is to be told: the plan has no [notify]"));
     }
     app.runtime()?.block_on(async {
-        let mut herald = Herald::of(app.ui, plan, vault)?;
+        let herald = Herald::of(app.ui, plan, vault)?;
         standing_notices(overview).into_iter().for_each(|notice| herald.send(notice));
         // Telling people is all that was asked for here: one who was not told is a failure.
         Ok(if herald.end(vault).await { Exit::Done } else { Exit::Failed })
