@@ -239,6 +239,9 @@ impl Work<'_> {
         let mut watch = |step: &Step, told: Told<'_>| {
             tell_step(ui, &name, step, told);
             match (told, &step.action) {
+                (Told::Failed(_), _) => {
+                    self.failing.borrow_mut().insert(name.clone());
+                }
                 (Told::Begun, Action::StopApp { app }) => drop(stopped.insert(app.clone(), Instant::now())),
                 (Told::Done, Action::StartApp { app }) => {
                     if let Some(since) = stopped.remove(app) {

@@ -8,7 +8,8 @@ mod side_by_side;
 mod sync;
 mod telling;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
 
 use reseal_crypto::SecretBytes;
 use reseal_crypto::random::OsRandom;
@@ -89,6 +90,8 @@ struct Work<'a> {
     plan: &'a Plan,
     /// Runs what the plan names; made once the vault is open.
     runner: OnceCell<Runner>,
+    /// The secrets of which a step failed, also while they are being taken back.
+    failing: RefCell<BTreeSet<String>>,
 }
 
 /// Longer values are files as a rule: no line of a log is one.
@@ -102,7 +105,7 @@ struct Meant {
 
 impl<'a> Work<'a> {
     fn new(app: &'a App, plan: &'a Plan) -> Self {
-        Self { app, plan, runner: OnceCell::new() }
+        Self { app, plan, runner: OnceCell::new(), failing: RefCell::default() }
     }
 
     /// Rehearses what `rotate` would do.

@@ -31,7 +31,7 @@ struct Company<'c, 'v> {
 }
 
 impl Work<'_> {
-    /// Drives rotations that were rehearsed. After one that failed nothing else begins; what runs comes to its end.
+    /// Drives rotations that were rehearsed. Once a step of one has failed nothing else begins; what runs comes to its end.
     pub(super) async fn rotate_all(
         &self,
         vault: &VaultCell<'_>,
@@ -59,6 +59,7 @@ impl Work<'_> {
                 so_far = so_far.worst(exit);
             }
             while !blocks_the_next(so_far)
+                && self.failing.borrow().is_empty()
                 && let Some(at) = queue.begin_next()
                 && let Some(one) = waiting[at].take()
             {
@@ -102,6 +103,7 @@ impl Work<'_> {
             }
             self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
             draws += 1;
+            self.failing.borrow_mut().remove(&name);
             rehearsed = self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?;
         }
     }
