@@ -89,6 +89,8 @@ pub enum Refusal {
         is_referenced: bool,
         /// Whether the referring column follows an update of the one referred to.
         cascades: bool,
+        /// Whether another plan or another key would do: not within one table, and not from a computed column.
+        can_follow: bool,
     },
     /// The server is older than Postgres 14.
     ServerTooOld(String),
@@ -263,12 +265,12 @@ impl Refusal {
             Self::ReadOnly { role, database } => format!(
                 "if this run may write all the same: ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off"
             ),
+            Self::ForeignKey { constraint, can_follow: false, .. } => {
+                format!("drop `{constraint}` for the run, and make it again afterwards")
+            }
             Self::ForeignKey { column, other, is_referenced: false, cascades, .. } => {
                 let first = if *cascades { "" } else { ", and make the foreign key ON UPDATE CASCADE first" };
                 format!("leave `{column}` out of the plan and re-encrypt {other}, which it follows{first}")
-            }
-            Self::ForeignKey { constraint, cascades: true, .. } => {
-                format!("its rows would change while they are re-encrypted: drop `{constraint}` for the run")
             }
             Self::ForeignKey { other, .. } => {
                 format!("make the foreign key ON UPDATE CASCADE, so that {other} follows, or drop it")

@@ -236,11 +236,17 @@ fn judge_leaf(row: &Row, facts: &mut TableFacts) {
 /// rows of the table itself may not, between their being read and written.
 fn judge_foreign_key(row: &Row, facts: &mut TableFacts) {
     let (constraint, column, other) = (row.get(0), row.get(1), row.get(2));
-    match (row.get(3), row.get(4), row.get(5)) {
+    let (is_within, is_computed): (bool, bool) = (row.get(5), row.get(6));
+    match (row.get(3), row.get(4), is_within) {
         (true, true, false) => facts.warnings.push(Warning::Cascade { constraint, column, other }),
-        (is_referenced, cascades, _) => {
-            facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });
-        }
+        (is_referenced, cascades, _) => facts.refusals.push(Refusal::ForeignKey {
+            constraint,
+            column,
+            other,
+            is_referenced,
+            cascades,
+            can_follow: !is_within && (is_referenced || !is_computed),
+        }),
     }
 }
 
@@ -307,7 +313,7 @@ const INDEXES: &str = with_tree!(
 const FOREIGN_KEYS: &str = with_tree!(
     "SELECT DISTINCT ON (f.conname, a.attname, side.is_referenced)
            f.conname::text, a.attname::text, side.other::regclass::text, side.is_referenced, f.confupdtype = 'c',
-           side.other IN (SELECT oid FROM tree)
+           side.other IN (SELECT oid FROM tree), a.attgenerated <> ''
       FROM pg_constraint f
      CROSS JOIN LATERAL (VALUES (false, f.conrelid, f.conkey, f.confrelid), (true, f.confrelid, f.confkey, f.conrelid))
            AS side (is_referenced, own, attnums, other)

@@ -144,7 +144,14 @@ fn judge_foreign_keys(
         if is_referenced && cascades && elsewhere {
             facts.warnings.push(Warning::Cascade { constraint, column, other });
         } else {
-            facts.refusals.push(Refusal::ForeignKey { constraint, column, other, is_referenced, cascades });
+            facts.refusals.push(Refusal::ForeignKey {
+                constraint,
+                column,
+                other,
+                is_referenced,
+                cascades,
+                can_follow: elsewhere,
+            });
         }
     }
     Ok(())

@@ -466,6 +466,7 @@ async fn foreign_keys_are_refused_unless_they_follow() {
         other: other.into(),
         is_referenced: column_is_referenced,
         cascades: follows,
+        can_follow: true,
     };
     assert_eq!(refused(&database, &plan).await, [refers(true, "public.copies", false)]);
     let mut copies = plan.clone();
@@ -509,8 +510,13 @@ async fn foreign_keys_of_computed_columns_and_of_the_table_itself_are_refused() 
         other: other.into(),
         is_referenced: true,
         cascades,
+        can_follow: !cascades,
     };
     let expected =
         [refers("copy", "digest", "public.copies", false), refers("of_its_own", "a", "public.clients", true)];
-    assert_eq!(refused(&database, &plan).await, expected);
+    let found = refused(&database, &plan).await;
+    assert_eq!(found, expected);
+    let hints: Vec<String> = found.iter().filter_map(Refusal::hint).collect();
+    assert!(hints[0].contains("make the foreign key ON UPDATE CASCADE"), "{hints:?}");
+    assert!(hints[1].contains("drop `of_its_own` for the run"), "{hints:?}");
 }
