@@ -1,5 +1,7 @@
 //! Putting secrets in and taking them out.
 
+use std::collections::BTreeSet;
+
 use reseal_crypto::{ColumnKey, Commitment, KeyHandle, KeyRef, SecretBytes};
 
 use crate::audit::Event;
@@ -107,7 +109,7 @@ impl Vault {
         })
     }
 
-    /// Releases what the labels of these secrets name, of `longest` bytes at most, so that it can be kept out of what
+    /// Releases what the labels of these secrets name, and their newest versions, of `longest` bytes at most, so that it can be kept out of what
     /// others say: in one transaction, with one audit entry for all.
     ///
     /// Secrets that are not there or deleted, and versions that are destroyed, are left out. A record that was tampered
@@ -120,8 +122,8 @@ impl Vault {
         self.change(|change| {
             let mut found = ToMask::default();
             for name in names {
-                match labelled(&mut change.view, name, longest) {
-                    Ok(values) => found.values.extend(values),
+                match values_to_mask(&mut change.view, name, longest, &mut found.values) {
+                    Ok(()) => {}
                     Err(VaultError::NotFound { .. } | VaultError::Deleted(_)) => {}
                     Err(VaultError::Tampered(_)) => found.unread.push(name.clone()),
                     Err(error) => return Err(error),
@@ -371,18 +373,39 @@ pub(crate) fn select(secret: &SecretRecord, selector: VersionSelector) -> Result
     labelled.ok_or_else(|| VaultError::not_found(Thing::Version, format!("{} labelled {label}", secret.name)))
 }
 
-/// The values of this secret that a label names, of `longest` bytes at most.
-fn labelled(view: &mut View<'_>, name: &SecretName, longest: usize) -> Result<Vec<SecretBytes>, VaultError> {
+/// Adds the values of this secret that a label names, and the newest one, of `longest` bytes at most; what cannot be read
+/// does not keep the others out.
+fn values_to_mask(
+    view: &mut View<'_>,
+    name: &SecretName,
+    longest: usize,
+    values: &mut Vec<SecretBytes>,
+) -> Result<(), VaultError> {
     let secret = view.live_secret(name)?;
-    let labels = secret.labels;
-    let mut values = Vec::new();
-    for number in [labels.current, labels.pending, labels.previous].into_iter().flatten() {
-        let version = view.version(&secret, number)?;
-        if version.data_key.is_some() && version.len <= longest as u64 {
-            values.push(view.value(&secret, &version)?);
+    let Labels { current, pending, previous } = secret.labels;
+    let newest = (secret.latest > 0).then_some(secret.latest);
+    let numbers: BTreeSet<u64> = [current, pending, previous, newest].into_iter().flatten().collect();
+    let mut result = Ok(());
+    for number in numbers {
+        match value_to_mask(view, &secret, number, longest) {
+            Ok(value) => values.extend(value),
+            Err(error) => result = Err(error),
         }
     }
-    Ok(values)
+    result
+}
+
+fn value_to_mask(
+    view: &mut View<'_>,
+    secret: &SecretRecord,
+    number: u64,
+    longest: usize,
+) -> Result<Option<SecretBytes>, VaultError> {
+    let version = view.version(secret, number)?;
+    if version.data_key.is_none() || version.len > longest as u64 {
+        return Ok(None);
+    }
+    Ok(Some(view.value(secret, &version)?))
 }
 
 fn release(
