@@ -291,6 +291,12 @@ pub enum RotateError {
         /// The secret.
         secret: String,
     },
+    /// A person took the place of the state machine.
+    #[error("the last rotation of `{secret}` was abandoned: nothing is left to go on with")]
+    Abandoned {
+        /// The secret.
+        secret: String,
+    },
     /// The rotation is not to be given up.
     #[error("the rotation of `{secret}` is not to be abandoned: {why}")]
     NotAbandoned {
@@ -388,6 +394,7 @@ impl RotateError {
             | Self::Open { .. }
             | Self::Rehearsal { .. }
             | Self::NothingToRollBack { .. }
+            | Self::Abandoned { .. }
             | Self::NotAbandoned { .. }
             | Self::NothingToRetire { .. } => ErrorKind::Refused,
             Self::Driven => ErrorKind::Busy,
@@ -450,7 +457,7 @@ impl RotateError {
                 format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
             }
             Self::NotAbandoned { secret, .. } => {
-                format!("`reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
+                format!("mend what stands in the way, then `reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
             }
             Self::SyncOvertaken { name, .. } => format!(
                 "take it back with `reseal rotate rollback {name}`; then `reseal sync {name}` brings out what is current"

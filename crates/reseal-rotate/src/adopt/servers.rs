@@ -142,7 +142,7 @@ pub(super) async fn merge(
 ) -> Vec<Found> {
     let mut merged: Vec<(Found, Reached)> = Vec::new();
     for one in found {
-        let mut reached = reached_by(&one.ways, compose, services).await;
+        let reached = reached_by(&one.ways, compose, services).await;
         let is_same = |(known, others): &&mut (Found, Reached)| {
             let mut common = others.keys().filter(|socket| reached.contains_key(socket)).peekable();
             known.address().kind == one.address().kind
@@ -153,7 +153,9 @@ pub(super) async fn merge(
         match merged.iter_mut().find(is_same) {
             Some((known, others)) => {
                 known.join(one);
-                others.append(&mut reached);
+                for (socket, is_here) in reached {
+                    *others.entry(socket).or_insert(is_here) &= is_here;
+                }
             }
             None => merged.push((one, reached)),
         }
@@ -175,7 +177,7 @@ async fn reached_by(
     for way in ways {
         let url = url(way, compose, services).await.ok();
         if let Some(address) = url.and_then(|url| Address::parse(&url)) {
-            let is_container = services.contains_key(&way.host);
+            let is_container = compose.is_some() && services.contains_key(&way.host);
             let sockets = address.resolved().await.into_iter();
             reached.extend(sockets.map(|socket| (socket, is_container || socket.ip().is_loopback())));
         }

@@ -120,7 +120,7 @@ pub struct ProviderApp {
 
 impl Server {
     /// What is logged in with here.
-    pub(super) fn logins(&self) -> impl Iterator<Item = &Login> {
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Login> {
         let admin = self.admin.iter().map(|admin| &admin.login);
         self.login.iter().chain(admin).chain(self.app.iter().map(|app| &app.secret))
     }

@@ -2,15 +2,15 @@
 
 use reseal_vault::{Event, SecretName, Vault, VaultBatch};
 
-use super::action::Action;
 use super::owed;
-use super::record::{Rotation, State};
+use super::record::{Act, Rotation, State};
 use crate::error::RotateError;
 
 /// Gives up a rotation that neither went on nor came back, or a whole round of syncs, as [`round_of`](super::round_of)
 /// finds it. Nothing outside is touched: what stands there is between the two values, and whoever put it right by hand, or
-/// will, says so in `reason`. Both values stay in the history; a pending one waits no longer. The secret is owed a rotation
-/// from here on, since both values may be known where they should not.
+/// will, says so in `reason`. Both values stay in the history. A pending one waits no longer: past the point of no return it
+/// becomes the current one, since it is everywhere. The secret is owed a rotation from here on, since both values may be
+/// known where they should not.
 ///
 /// # Errors
 ///
@@ -38,8 +38,8 @@ fn check(rotation: &Rotation) -> Result<(), RotateError> {
     if rotation.attention.is_none() {
         return refused("it can go on, or be taken back");
     }
-    let may_be_under_either = |action: &Action| matches!(action, Action::Reencrypt { .. });
-    if rotation.steps.iter().any(|step| step.is_begun() && may_be_under_either(&step.action)) {
+    // However far it came: the run belongs to it, and applications may have written under the new key.
+    if rotation.steps.iter().any(|step| step.action.columns().is_some()) {
         return refused("values of columns may be under either of its keys");
     }
     Ok(())
@@ -51,6 +51,7 @@ fn give_up(
     reason: &str,
 ) -> Result<Event, RotateError> {
     let secret: SecretName = rotation.secret.parse()?;
+    let is_new_everywhere = rotation.past_return(Act::Change).is_some();
     rotation.attention = None;
     rotation.failure = Some(format!("abandoned: {reason}"));
     rotation.state = State::Abandoned;
@@ -59,7 +60,10 @@ fn give_up(
         rotation.forget(batch)?;
     } else {
         if batch.labels(&secret)?.pending == Some(rotation.to) {
-            batch.discard_pending(&secret)?;
+            match is_new_everywhere {
+                true => batch.promote(&secret)?,
+                false => batch.discard_pending(&secret)?,
+            };
         }
         rotation.ended_at = Some(batch.now());
         rotation.store(batch)?;

@@ -36,8 +36,6 @@ enum Thing {
     Unit(String),
     /// What an application is restarted or checked by.
     Call(Vec<String>),
-    /// What a check asks, as `host:port`.
-    Asked(String),
     /// Commands that belong to no application: nobody knows what they touch.
     Commands,
 }
@@ -63,6 +61,8 @@ enum Host {
 pub struct Footprint {
     things: BTreeSet<Thing>,
     addresses: Vec<Address>,
+    /// What checks ask: host and port.
+    asked: Vec<(Host, String)>,
     /// Whether it keeps the process busy, so that the checks of others would come too late.
     is_alone: bool,
 }
@@ -85,6 +85,10 @@ impl Footprint {
             || other.is_alone
             || !self.things.is_disjoint(&other.things)
             || self.addresses.iter().any(may_be_one)
+            || self
+                .asked
+                .iter()
+                .any(|(host, port)| other.asked.iter().any(|(it, at)| at == port && it.may_be(host)))
     }
 
     fn add_action(&mut self, plan: &Plan, name: &str, action: &Action) {
@@ -149,8 +153,7 @@ impl Footprint {
             return;
         }
         let Some(server) = plan.server(name) else { return };
-        let logins = server.login.iter().chain(server.admin.iter().map(|admin| &admin.login));
-        for login in logins {
+        for login in server.logins() {
             if let Login::Secret(secret) = login {
                 self.add(Thing::Secret(secret.clone()));
             }
@@ -189,9 +192,9 @@ impl Footprint {
     fn add_check(&mut self, plan: &Plan, check: &Check) {
         for url in [&check.http, &check.signed].into_iter().flatten() {
             // One that makes no sense is refused before anything begins.
-            self.things.extend(Url::parse(url).ok().map(|url| asked(&url.host())));
+            self.asked.extend(Url::parse(url).ok().map(|url| asked(&url.host())));
         }
-        self.things.extend(check.tcp.as_deref().map(asked));
+        self.asked.extend(check.tcp.as_deref().map(asked));
         self.things.extend(check.command.clone().map(Thing::Call));
         if let Some(file) = &check.from {
             self.add_file(&plan.directory().join(file));
@@ -202,13 +205,9 @@ impl Footprint {
     }
 }
 
-fn asked(address: &str) -> Thing {
+fn asked(address: &str) -> (Host, String) {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    Thing::Asked(match Host::of(host) {
-        Host::Here => format!("localhost:{port}"),
-        Host::Ip(ip) => format!("{ip}:{port}"),
-        Host::Name(name) => format!("{name}:{port}"),
-    })
+    (Host::of(host), port.to_owned())
 }
 
 impl Address {

@@ -11,7 +11,7 @@ use super::action::Action;
 use super::connector::Values;
 use super::machine::{Ended, Machine, Told, Watch, failed};
 use super::outside::Outside;
-use super::record::{Act, Rotation, State, Step, StepState};
+use super::record::{Rotation, State, Step, StepState};
 use super::sync::Sync;
 use crate::error::RotateError;
 use crate::vault_cell::VaultCell;
@@ -160,10 +160,8 @@ impl<'a> Round<'a> {
         if self.rotations().all(|one| one.state == State::Changing) {
             self.check_current(vault)?;
             stuck = self.forward(vault, cancel, watch).await?;
-            let Some(Stuck { secret, why }) = &stuck else { return self.end(vault, State::Done) };
-            let past_return = self.rotations().find_map(|one| one.past_return(Act::Change));
-            if let Some(words) = past_return.map(|step| step.stands_behind(why)) {
-                return self.park(vault, Stuck { secret: secret.clone(), why: words });
+            if stuck.is_none() {
+                return self.end(vault, State::Done);
             }
         }
         self.turn_around(vault, stuck.as_ref())?;

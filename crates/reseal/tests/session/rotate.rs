@@ -150,6 +150,24 @@ fn what_goes_neither_way_is_given_up_and_put_right_by_hand() {
 }
 
 #[test]
+fn what_is_given_up_past_the_point_of_no_return_keeps_the_new_value() {
+    let session = session();
+    let last = PLAN.replacen("overlap = \"1h\"", "overlap = \"1h\"\nafter = [{ command = [\"./last\"] }]", 1);
+    fs::write(session.path("reseal.toml"), last).unwrap();
+    session.run(&["rotate", "api/key"]).code(10);
+    let line = |session: &Session| env(session).lines().nth(1).unwrap().to_owned();
+    let new = line(&session);
+    assert!(!new.contains("first-value"), "{new}");
+    let question = session.run(&["rotate", "rollback", "api/key"]).code(8);
+    assert!(question.stderr.contains("not confirmed"), "{question:?}");
+    session.run(&["rotate", "abandon", "api/key", "--reason", "it was revoked by hand", "-y"]).done();
+    session.run(&["sync", "api/key"]).done();
+    assert_eq!(line(&session), new);
+    assert!(new.contains(&value(&session, &[])), "the new value is the current one");
+    session.run(&["rotate", "resume", "api/key"]).code(8).says("was abandoned");
+}
+
+#[test]
 fn rollback_brings_the_old_value_back_while_it_works() {
     let session = session();
     session.run(&["rotate", "api/key"]).done();

@@ -157,7 +157,7 @@ impl<'a, 'v> Machine<'a, 'v> {
                 }
                 State::Done => return Ok(Ended::Done),
                 State::Abandoned => {
-                    return Err(RotateError::NothingToRollBack { secret: self.rotation.secret.clone() });
+                    return Err(RotateError::Abandoned { secret: self.rotation.secret.clone() });
                 }
                 State::RolledBack => {
                     let why = self.rotation.failure.clone();

@@ -180,6 +180,18 @@ impl<'a> Outside<'a> {
         self.notes.extend(notes);
     }
 
+    /// Releases anew what servers are logged in to with: another rotation may have changed it since this was made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn log_in_anew(&mut self, vault: &mut Vault, steps: &[Step]) -> Result<(), RotateError> {
+        let actions = || steps.iter().map(|step| &step.action);
+        self.logins = Logins::of(self.plan, vault, actions())?;
+        self.records = Records::of(self.plan, vault, &self.secret, actions())?;
+        Ok(())
+    }
+
     /// Lets this one run what the plan names, from now on: it may know more values to take out of what is shown.
     pub fn run_by(&mut self, runner: Runner) {
         self.compose = self.compose.take().map(|compose| compose.run_by(runner.clone()));

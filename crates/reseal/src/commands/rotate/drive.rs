@@ -120,9 +120,16 @@ impl Work<'_> {
     }
 
     pub(super) async fn roll_back(&self, args: &RollbackArgs) -> Outcome {
-        let names = args.names.iter().map(|name| self.short_name(name)).collect::<Outcome<Vec<_>>>()?;
-        let question = report::rollback_question(self.plan, &names);
-        self.app.asker().confirm(&question)?;
+        let mut vault = self.app.vault()?;
+        let open = self.open(&mut vault, self.names_or_all(&args.names)?)?;
+        let mut meant: Vec<Rotation> = open.rounds.into_iter().flatten().collect();
+        for name in open.others {
+            meant.extend(latest(&mut vault, &self.plan.secret_name(&name))?);
+        }
+        drop(vault);
+        if !meant.is_empty() {
+            self.app.asker().confirm(&report::rollback_question(&meant))?;
+        }
         let which = RotateNames { names: args.names.clone() };
         self.each_with(&which, Order::RollBack, |_| true, args.reason.clone()).await
     }

@@ -189,7 +189,7 @@ impl<'a> Work<'a> {
                         });
                     }
                 }
-                Err(error) => ends.failed(&names.join(", "), &self.failed(&names.join("`, `"), error)),
+                Err(error) => ends.failed(&names.join(", "), &Failure::from(error)),
             }
         }
         herald.end(&mut vault).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reseal_rotate::plan::{Interval, Plan};
-use reseal_rotate::rotation::{Ended, Owed, Proposal, Rotation, Step, Sync};
+use reseal_rotate::plan::Interval;
+use reseal_rotate::rotation::{Action, Ended, Owed, Proposal, Rotation, Step, Sync};
 use reseal_rotate::schedule::KeptOutput;
 use reseal_vault::Timestamp;
 use serde_json::{Value, json};
@@ -95,14 +95,21 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
 /// What a rotation that was given up leaves to do.
 pub(super) fn abandoned_words(rotation: &Rotation) -> String {
     let Rotation { name, from, to, .. } = rotation;
-    let between = match rotation.is_sync {
-        true => format!("version {to} is in some places only"),
-        false => format!("its places are between version {from} and version {to}"),
+    let mut words = match rotation.is_sync {
+        true => format!("{name}: abandoned; version {to} is in some places only"),
+        false => format!("{name}: abandoned between version {from} and version {to}"),
     };
-    format!(
-        "{name}: abandoned; {between}\n  next: `reseal check {name}`; if its server has another value than the vault, \
-         `reseal put {name} --vault-only`; then `reseal sync {name}`"
-    )
+    words.push_str(&format!(
+        "\n  next: `reseal check {name}` says what stands where. If another value than the current one is in use, \
+         `reseal revert {name} --to VERSION --vault-only`, or `reseal put {name} --vault-only`; then `reseal sync {name}`"
+    ));
+    let may_let_both_in = |step: &Step| step.is_begun() && matches!(step.action, Action::AddLogin(_));
+    if rotation.steps.iter().any(may_let_both_in) {
+        words.push_str(
+            "\n  its server may let both values in, and nothing ends the other one: end it there by hand",
+        );
+    }
+    words
 }
 
 /// The way out where neither forward nor back works.
@@ -116,12 +123,10 @@ pub(super) fn stays(rotation: &Rotation) -> Vec<String> {
     stays.map(|step| format!("not taken back: {}", step.action)).collect()
 }
 
-/// What is asked before the last rotations of these secrets are taken back.
-pub(super) fn rollback_question(plan: &Plan, names: &[&str]) -> String {
-    let runs_last = |name: &&str| {
-        plan.secret(name).is_ok_and(|secret| secret.after.iter().any(|command| command.save.is_none()))
-    };
-    let stays = if names.iter().any(runs_last) { "What a command in `after` did will stay. " } else { "" };
+/// What is asked before these are taken back.
+pub(super) fn rollback_question(meant: &[Rotation]) -> String {
+    let names: Vec<_> = meant.iter().map(|rotation| rotation.name.as_str()).collect();
+    let stays: String = meant.iter().flat_map(stays).map(|stays| format!("{stays}\n")).collect();
     format!("{stays}Take the last rotation of {} back?", names.join(", "))
 }
 

@@ -94,6 +94,7 @@ impl Work<'_> {
             let (proposal, mut outside) = rehearsed;
             outside.run_by(runner.clone());
             let reason = args.reason.clone();
+            vault.with(|vault| outside.log_in_anew(vault, proposal.steps())).map_err(failed)?;
             let (rotation, _) = vault.with(|vault| proposal.begin(vault, reason)).map_err(failed)?;
             let driven = self.drive(vault, &mut outside, rotation, Order::GoOn, cancel, herald).await;
             let (rotation, ended) = driven.map_err(failed)?;
@@ -103,8 +104,11 @@ impl Work<'_> {
             }
             self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
             draws += 1;
-            self.failing.borrow_mut().remove(&name);
             rehearsed = self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?;
+            if cancel.is_cancelled() {
+                return Ok((rotation, ended));
+            }
+            self.failing.borrow_mut().remove(&name);
         }
     }
 
