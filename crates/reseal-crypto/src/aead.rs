@@ -1,10 +1,12 @@
 //! Authenticated encryption: our two suites with 192-bit nonces, and the 96-bit ones that other applications use.
 
+use aes::{Aes128Enc, Aes192Enc, Aes256Enc};
 use aes_gcm::AesGcm;
-use aes_gcm::aead::consts::{U12, U16};
+use aes_gcm::aead::consts::U16;
 use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use chacha20poly1305::{ChaCha20Poly1305, XChaCha20Poly1305};
 
+use crate::gcm::{self, Gcm};
 use crate::xaes::XaesKey;
 
 /// Bytes of a nonce of our own suites.
@@ -89,7 +91,7 @@ impl AeadKey {
             Inner::XChaCha(cipher) => seal_with(cipher, &nonce.0, aad, plaintext, out),
             Inner::Xaes(key) => {
                 let (cipher, short) = key.for_nonce(&nonce.0);
-                seal_with(&cipher, &short, aad, plaintext, out);
+                cipher.seal_one(&short, aad, plaintext, out);
             }
         }
     }
@@ -110,7 +112,7 @@ impl AeadKey {
             Inner::XChaCha(cipher) => open_with(cipher, &nonce.0, aad, sealed, out),
             Inner::Xaes(key) => {
                 let (cipher, short) = key.for_nonce(&nonce.0);
-                open_with(&cipher, &short, aad, sealed, out)
+                cipher.open_one(&short, aad, sealed, out)
             }
         }
     }
@@ -152,14 +154,16 @@ pub struct ForeignKey(Foreign);
 
 #[derive(Clone)]
 enum Foreign {
-    Aes128(Box<AesGcm<aes::Aes128, U12>>),
-    Aes192(Box<AesGcm<aes::Aes192, U12>>),
-    Aes256(Box<AesGcm<aes::Aes256, U12>>),
-    Aes128Wide(Box<AesGcm<aes::Aes128, U16>>),
-    Aes192Wide(Box<AesGcm<aes::Aes192, U16>>),
-    Aes256Wide(Box<AesGcm<aes::Aes256, U16>>),
+    Aes128(Box<Gcm<Aes128Enc>>),
+    Aes192(Box<Gcm<Aes192Enc>>),
+    Aes256(Box<Gcm<Aes256Enc>>),
+    Aes128Wide(Box<AesGcm<Aes128Enc, U16>>),
+    Aes192Wide(Box<AesGcm<Aes192Enc, U16>>),
+    Aes256Wide(Box<AesGcm<Aes256Enc, U16>>),
     ChaCha(ChaCha20Poly1305),
 }
+
+const PREPARED: &str = "the nonce has the length the key was prepared for";
 
 /// The key or nonce length does not fit the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -168,38 +172,6 @@ pub struct ForeignLength {
     suite: ForeignSuite,
     key_len: usize,
     nonce_len: usize,
-}
-
-macro_rules! with_foreign {
-    ($self:ident, $cipher:ident => $body:expr) => {
-        match &$self.0 {
-            Foreign::Aes128($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::Aes192($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::Aes256($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::Aes128Wide($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::Aes192Wide($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::Aes256Wide($cipher) => {
-                let $cipher = &**$cipher;
-                $body
-            }
-            Foreign::ChaCha($cipher) => $body,
-        }
-    };
 }
 
 impl ForeignKey {
@@ -242,7 +214,15 @@ impl ForeignKey {
     ///
     /// If `nonce` does not have the length this key was prepared for.
     pub fn seal(&self, nonce: &[u8], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-        with_foreign!(self, cipher => seal_with(cipher, nonce, aad, plaintext, out));
+        match &self.0 {
+            Foreign::Aes128(key) => key.seal(narrow(nonce), aad, plaintext, out),
+            Foreign::Aes192(key) => key.seal(narrow(nonce), aad, plaintext, out),
+            Foreign::Aes256(key) => key.seal(narrow(nonce), aad, plaintext, out),
+            Foreign::Aes128Wide(key) => seal_with(&**key, nonce, aad, plaintext, out),
+            Foreign::Aes192Wide(key) => seal_with(&**key, nonce, aad, plaintext, out),
+            Foreign::Aes256Wide(key) => seal_with(&**key, nonce, aad, plaintext, out),
+            Foreign::ChaCha(key) => seal_with(key, nonce, aad, plaintext, out),
+        }
     }
 
     /// Appends the plaintext of `sealed` (ciphertext and tag) to `out`.
@@ -257,7 +237,16 @@ impl ForeignKey {
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unauthentic> {
-        with_foreign!(self, cipher => open_with(cipher, nonce, aad, sealed, out))
+        let narrow = || nonce.try_into().map_err(|_| Unauthentic);
+        match &self.0 {
+            Foreign::Aes128(key) => key.open(narrow()?, aad, sealed, out),
+            Foreign::Aes192(key) => key.open(narrow()?, aad, sealed, out),
+            Foreign::Aes256(key) => key.open(narrow()?, aad, sealed, out),
+            Foreign::Aes128Wide(key) => open_with(&**key, nonce, aad, sealed, out),
+            Foreign::Aes192Wide(key) => open_with(&**key, nonce, aad, sealed, out),
+            Foreign::Aes256Wide(key) => open_with(&**key, nonce, aad, sealed, out),
+            Foreign::ChaCha(key) => open_with(key, nonce, aad, sealed, out),
+        }
     }
 }
 
@@ -267,8 +256,13 @@ impl std::fmt::Debug for ForeignKey {
     }
 }
 
+/// A nonce of 96 bits.
+fn narrow(nonce: &[u8]) -> &[u8; gcm::NONCE_LEN] {
+    nonce.try_into().expect(PREPARED)
+}
+
 fn seal_with<C: AeadInOut>(cipher: &C, nonce: &[u8], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-    let nonce = nonce.try_into().expect("the nonce has the length the key was prepared for");
+    let nonce = nonce.try_into().expect(PREPARED);
     let start = out.len();
     out.extend_from_slice(plaintext);
     let tag = cipher

@@ -11,6 +11,7 @@
 pub mod aead;
 pub mod canonical;
 pub mod envelope;
+mod gcm;
 pub mod hash;
 pub mod kdf;
 pub mod keyring;

@@ -1,7 +1,7 @@
 //! XAES-256-GCM: AES-256-GCM with a 192-bit nonce, after the [C2SP specification].
 //!
 //! A key of its own is derived for every nonce by CMAC (SP 800-108 counter mode with one block per half), so random
-//! nonces are safe for 2^80 messages. Composed over `aes` and `aes-gcm`, which do the work.
+//! nonces are safe for 2^80 messages. Composed over `aes` and [`crate::gcm`], which do the work.
 //!
 //! ```text
 //! L = AES(K, 0^128); K1 = double(L)
@@ -13,13 +13,9 @@
 
 use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes_gcm::AesGcm;
-use aes_gcm::aead::consts::U12;
 use zeroize::{Zeroize, Zeroizing};
 
-/// AES-256-GCM without the schedule for decrypting blocks, which counter mode never does: it is half of the time that a
-/// key of one nonce takes.
-pub(crate) type Aes256Gcm = AesGcm<Aes256Enc, U12>;
+use crate::gcm::Gcm;
 
 /// The long-lived key: its schedule and the CMAC subkey K1, computed once.
 #[derive(Clone)]
@@ -42,7 +38,7 @@ impl XaesKey {
     }
 
     /// The AES-256-GCM instance of this nonce, and the 96 bits it takes as its own nonce.
-    pub(crate) fn for_nonce(&self, nonce: &[u8; 24]) -> (Aes256Gcm, [u8; 12]) {
+    pub(crate) fn for_nonce(&self, nonce: &[u8; 24]) -> (Gcm<Aes256Enc>, [u8; 12]) {
         let mut blocks = [aes::Block::default(); 2];
         for (counter, block) in (1..).zip(&mut blocks) {
             block[..4].copy_from_slice(&[0, counter, b'X', 0]);
@@ -56,6 +52,6 @@ impl XaesKey {
         blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
         let mut short = [0; 12];
         short.copy_from_slice(&nonce[12..]);
-        (Aes256Gcm::new((&*derived).into()), short)
+        (Gcm::new((&*derived).into()), short)
     }
 }

@@ -104,17 +104,24 @@ fn xchacha20_poly1305() {
 
 #[test]
 fn a_refused_value_leaves_the_buffer_alone() {
-    let file = aead::TestSet::load(aead::TestName::ChaCha20Poly1305).expect("the crate carries the file");
-    let invalid =
-        file.test_groups.iter().flat_map(|group| &group.tests).filter(|test| test.result.must_fail());
-    for test in invalid {
-        let Ok(key) = ForeignKey::new(ForeignSuite::ChaCha20Poly1305, &test.key, test.nonce.len()) else {
-            continue;
-        };
-        let mut out = b"before".to_vec();
-        let sealed = [test.ct.as_slice(), &test.tag].concat();
-        assert_eq!(key.open(&test.nonce, &test.aad, &sealed, &mut out), Err(Unauthentic));
-        assert_eq!(out, b"before", "case {}", test.tc_id);
+    for (name, suites) in [
+        (aead::TestName::ChaCha20Poly1305, &[ForeignSuite::ChaCha20Poly1305][..]),
+        (
+            aead::TestName::AesGcm,
+            &[ForeignSuite::Aes128Gcm, ForeignSuite::Aes192Gcm, ForeignSuite::Aes256Gcm],
+        ),
+    ] {
+        let file = aead::TestSet::load(name).expect("the crate carries the file");
+        let invalid =
+            file.test_groups.iter().flat_map(|group| &group.tests).filter(|test| test.result.must_fail());
+        for test in invalid {
+            let prepare = |suite: &ForeignSuite| ForeignKey::new(*suite, &test.key, test.nonce.len()).ok();
+            let Some(key) = suites.iter().find_map(prepare) else { continue };
+            let mut out = b"before".to_vec();
+            let sealed = [test.ct.as_slice(), &test.tag].concat();
+            assert_eq!(key.open(&test.nonce, &test.aad, &sealed, &mut out), Err(Unauthentic));
+            assert_eq!(out, b"before", "{name:?} case {}", test.tc_id);
+        }
     }
 }
 
