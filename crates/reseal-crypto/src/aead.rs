@@ -7,6 +7,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use chacha20poly1305::{ChaCha20Poly1305, XChaCha20Poly1305};
 
 use crate::gcm::{self, Gcm};
+use crate::secret::reserve_wiping;
 use crate::xaes::XaesKey;
 
 /// Bytes of a nonce of our own suites.
@@ -283,6 +284,7 @@ fn open_with<C: AeadInOut>(
     let (ciphertext, tag) = sealed.split_at(split);
     let tag = tag.try_into().map_err(|_| Unauthentic)?;
     let start = out.len();
+    reserve_wiping(out, ciphertext.len());
     out.extend_from_slice(ciphertext);
     let opened = cipher.decrypt_inout_detached(nonce, aad, InOutBuf::from(&mut out[start..]), tag);
     if opened.is_err() {

@@ -305,6 +305,12 @@ pub enum RotateError {
         /// Why.
         why: &'static str,
     },
+    /// The rotation is over.
+    #[error("the last rotation of `{secret}` is over: there is nothing to give up")]
+    NothingToAbandon {
+        /// The secret, by its name in the plan.
+        secret: String,
+    },
     /// There are not two values.
     #[error("`{secret}` has no old value that still works")]
     NothingToRetire {
@@ -396,6 +402,7 @@ impl RotateError {
             | Self::NothingToRollBack { .. }
             | Self::Abandoned { .. }
             | Self::NotAbandoned { .. }
+            | Self::NothingToAbandon { .. }
             | Self::NothingToRetire { .. } => ErrorKind::Refused,
             Self::Driven => ErrorKind::Busy,
             Self::Interrupted { .. } => ErrorKind::Interrupted,

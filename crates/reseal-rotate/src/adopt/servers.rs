@@ -414,3 +414,37 @@ async fn try_value(way: &Address, url: &str, value: &SecretBytes, base: &Path) -
     }
     last
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many servers are left of two that are found by these URLs with these passwords.
+    fn left(one: (&str, &str), other: (&str, &str)) -> usize {
+        let found = [one, other].into_iter().enumerate().map(|(index, (url, password))| {
+            let ways = vec![Address::parse(url).expect("an address")];
+            let mut one = Found { name: String::new(), ways, held: Vec::new() };
+            one.hold(&SecretBytes::copy_from(password.as_bytes()), index);
+            one
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(merge(found.collect(), None, &BTreeMap::new())).len()
+    }
+
+    #[test]
+    fn a_public_address_is_one_server_only_with_a_value_in_common() {
+        // The second spelling is another name of the same address.
+        let (one, other) = ("redis://:x@203.0.113.7:6379", "redis://:x@0xcb007107:6379");
+        assert_eq!(left((one, "first password"), (other, "second password")), 2);
+        assert_eq!(left((one, "first password"), (other, "first password")), 1);
+        assert_eq!(left((one, "first password"), ("redis://:x@203.0.113.8:6379", "first password")), 2);
+        assert_eq!(left((one, "first password"), ("redis://app:x@0xcb007107:6379", "first password")), 2);
+    }
+
+    #[test]
+    fn this_machine_has_one_server_behind_a_port() {
+        let (one, other) = ("redis://:x@127.0.0.1:6379", "redis://:x@0x7f000001:6379");
+        assert_eq!(left((one, "first password"), (other, "second password")), 1);
+        assert_eq!(left((one, "first password"), ("redis://:x@127.0.0.1:6380", "second password")), 2);
+    }
+}

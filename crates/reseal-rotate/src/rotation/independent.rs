@@ -1,7 +1,7 @@
 //! Which rotations may go side by side: those that touch nothing in common.
 //!
 //! ```text
-//! plan + steps --Footprint::of--> servers, logins, files, applications and what they are checked by, commands
+//! plan + steps --Footprint::of--> servers, logins, files, applications and what they are checked by
 //! A B C D, of which A and C share a file --Queue--> A, B and D at once, C after A
 //! ```
 //!
@@ -36,8 +36,6 @@ enum Thing {
     Unit(String),
     /// What an application is restarted or checked by.
     Call(Vec<String>),
-    /// Commands that belong to no application: nobody knows what they touch.
-    Commands,
 }
 
 /// Where a server is reached.
@@ -63,7 +61,8 @@ pub struct Footprint {
     addresses: Vec<Address>,
     /// What checks ask: host and port.
     asked: Vec<(Host, String)>,
-    /// Whether it keeps the process busy, so that the checks of others would come too late.
+    /// Whether nothing goes beside it: nobody knows what its commands touch, or it keeps the process busy, so that the checks of
+    /// others would come too late.
     is_alone: bool,
 }
 
@@ -100,14 +99,11 @@ impl Footprint {
             | Action::TestLogin { at, .. } => self.add_server(plan, &at.server),
             Action::Record(at) => self.add_server(plan, &at.server),
             Action::EditFile { file, .. } | Action::FillFile { file, .. } => self.add_file(file),
-            Action::FeedCommand { .. } => self.add(Thing::Commands),
-            Action::RunCommand { inside, .. } => self.add_command(inside.as_deref()),
-            Action::SaveOutput { inside, .. } => {
-                self.add_command(inside.as_deref());
-                // The vault takes what the command writes while it writes it.
-                self.is_alone = true;
-            }
-            Action::BackUp { .. } => self.is_alone = true,
+            // The vault takes what a command saves while it writes it.
+            Action::FeedCommand { .. }
+            | Action::RunCommand { .. }
+            | Action::SaveOutput { .. }
+            | Action::BackUp { .. } => self.is_alone = true,
             Action::AdmitKey { columns }
             | Action::Reencrypt { columns, .. }
             | Action::ProveColumns { columns } => {
@@ -122,9 +118,7 @@ impl Footprint {
             | Action::CheckApp { app } => self.add_app(plan, app),
             Action::CheckSecret { .. } => {
                 for check in plan.secret(name).map(|secret| secret.check).unwrap_or_default() {
-                    if check.command.is_some() {
-                        self.add(Thing::Commands);
-                    }
+                    self.is_alone |= check.command.is_some();
                     self.add_check(plan, &check);
                 }
             }
@@ -133,13 +127,6 @@ impl Footprint {
 
     fn add(&mut self, thing: Thing) {
         self.things.insert(thing);
-    }
-
-    fn add_command(&mut self, inside: Option<&str>) {
-        self.add(Thing::Commands);
-        if inside.is_some() {
-            self.add(Thing::Compose);
-        }
     }
 
     /// A file by where its path leads: there may be several paths to it.
@@ -458,21 +445,16 @@ write = [{{ file = "b.env", var = "KEY" }}]
     }
 
     #[test]
-    fn commands_outside_of_applications_are_shared() {
-        let own = SECRETS.replace("strategy", "before = [{ command = ['./MINE'] }]\nstrategy");
-        assert!(share(&format!("{UNITS}{own}")));
-        let fed = SECRETS.replace("write = [", "write = [{ command = ['./store'] }, ");
-        assert!(share(&format!("{UNITS}{fed}")));
-        let checked = SECRETS.replace("strategy", "check = [{ command = ['./works'] }]\nstrategy");
-        assert!(share(&format!("{UNITS}{checked}")));
-        let one_only = SECRETS.replacen("strategy", "after = [{ command = ['./mine'] }]\nstrategy", 1);
-        assert!(!share(&format!("{UNITS}{one_only}")));
-    }
-
-    #[test]
-    fn what_keeps_the_process_busy_goes_alone() {
-        let saves = "before = [{ save = 'dumps/one', command = ['./dump'] }]\nstrategy";
-        assert!(share(&format!("{UNITS}{}", SECRETS.replacen("strategy", saves, 1))));
+    fn commands_outside_of_applications_go_alone() {
+        for (place, command) in [
+            ("strategy", "before = [{ command = ['./mine'] }]\nstrategy"),
+            ("strategy", "before = [{ save = 'dumps/one', command = ['./dump'] }]\nstrategy"),
+            ("write = [", "write = [{ command = ['./store'] }, "),
+            ("strategy", "check = [{ command = ['./works'] }]\nstrategy"),
+            ("strategy", "after = [{ command = ['./mine'] }]\nstrategy"),
+        ] {
+            assert!(share(&format!("{UNITS}{}", SECRETS.replacen(place, command, 1))), "{command}");
+        }
     }
 
     /// Each of these projects has one `.env`, one application or one compose project.

@@ -168,6 +168,24 @@ fn what_is_given_up_past_the_point_of_no_return_keeps_the_new_value() {
 }
 
 #[test]
+fn what_is_given_up_on_its_way_back_keeps_the_old_value() {
+    let session = session();
+    let last = PLAN.replacen("overlap = \"1h\"", "overlap = \"1h\"\nafter = [{ command = [\"./last\"] }]", 1);
+    fs::write(session.path("reseal.toml"), last).unwrap();
+    session.run(&["rotate", "api/key"]).code(10);
+    fs::write(session.path("broken"), "").unwrap();
+    session.run(&["rotate", "rollback", "api/key", "-y"]).code(10);
+    assert_eq!(env(&session), ENV, "the files went back before the application failed");
+    let given_up = session.run(&["rotate", "abandon", "api/key", "--reason", "mended by hand", "-y"]).done();
+    assert!(given_up.stdout.contains("version 1 is the current one"), "{given_up:?}");
+    assert_eq!(value(&session, &[]), "first-value");
+    session
+        .run(&["rotate", "abandon", "api/key", "--reason", "again", "-y"])
+        .code(8)
+        .says("nothing to give up");
+}
+
+#[test]
 fn rollback_brings_the_old_value_back_while_it_works() {
     let session = session();
     session.run(&["rotate", "api/key"]).done();

@@ -8,7 +8,7 @@ mod side_by_side;
 mod sync;
 mod telling;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use reseal_crypto::SecretBytes;
@@ -16,7 +16,7 @@ use reseal_crypto::random::OsRandom;
 use reseal_rotate::plan::{Plan, Strategy};
 use reseal_rotate::process::Runner;
 use reseal_rotate::rotation::{
-    NewValue, Outside, Proposal, RotationLock, Step, abandon, latest, owe, owed, rotations,
+    NewValue, Outside, Proposal, Rotation, RotationLock, Step, abandon, latest, owe, owed, rotations,
 };
 use reseal_rotate::schedule::{due, interval, kept_outputs};
 use reseal_rotate::scrub::Known;
@@ -88,8 +88,8 @@ pub(crate) fn sync(app: &App, args: &SyncArgs) -> Outcome {
 struct Work<'a> {
     app: &'a App,
     plan: &'a Plan,
-    /// Runs what the plan names; made once the vault is open.
-    runner: OnceCell<Runner>,
+    /// Runs what the plan names; made once the vault is open. It learns of new values as they are drawn.
+    runner: RefCell<Option<Runner>>,
     /// The secrets of which a step failed, also while they are being taken back.
     failing: RefCell<BTreeSet<String>>,
 }
@@ -105,7 +105,7 @@ struct Meant {
 
 impl<'a> Work<'a> {
     fn new(app: &'a App, plan: &'a Plan) -> Self {
-        Self { app, plan, runner: OnceCell::new(), failing: RefCell::default() }
+        Self { app, plan, runner: RefCell::default(), failing: RefCell::default() }
     }
 
     /// Rehearses what `rotate` would do.
@@ -159,23 +159,22 @@ impl<'a> Work<'a> {
     }
 
     async fn abandon(&self, args: &OweArgs) -> Outcome {
-        let question = format!("Give up the rotation of {} between its two values?", args.names.join(", "));
-        self.app.asker().confirm(&question)?;
+        let mut vault = self.app.vault()?;
+        let (meant, _) = self.to_abandon(&mut vault, args)?;
+        drop(vault);
+        let meant: Vec<&str> = meant.iter().flatten().map(|rotation| rotation.name.as_str()).collect();
+        if !meant.is_empty() {
+            let question = format!("Give up the rotation of {} between its two values?", meant.join(", "));
+            self.app.asker().confirm(&question)?;
+        }
         let mut vault = self.app.vault()?;
         vault.set_reason(Some(args.reason.clone()));
         let _lock = RotationLock::take(&vault)?;
         let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
-        let open = self.open(&mut vault, self.names_or_all(&args.names)?)?;
-        let mut rounds = open.rounds;
-        for name in open.others {
-            match latest(&mut vault, &self.plan.secret_name(&name))? {
-                Some(last) => rounds.push(vec![last]),
-                None => {
-                    let failure = Failure::new(Exit::NotFound, format!("`{name}` was never rotated"));
-                    ends.failed(&name, &failure);
-                }
-            }
+        let (rounds, never) = self.to_abandon(&mut vault, args)?;
+        for name in never {
+            ends.failed(&name, &Failure::new(Exit::NotFound, format!("`{name}` was never rotated")));
         }
         for round in rounds {
             let names: Vec<_> = round.iter().map(|one| one.name.clone()).collect();
@@ -183,9 +182,11 @@ impl<'a> Work<'a> {
             match abandon(&mut vault, round, &args.reason) {
                 Ok(round) => {
                     for rotation in round {
+                        let secret: SecretName = rotation.secret.parse()?;
+                        let current = vault.show(&secret)?.labels.current;
                         herald.send(telling::owed(self.plan, &rotation.name, &args.reason));
                         ends.told(Exit::Done, report::rotation_object(&rotation), || {
-                            report::abandoned_words(&rotation)
+                            report::abandoned_words(&rotation, current)
                         });
                     }
                 }
@@ -194,6 +195,23 @@ impl<'a> Work<'a> {
         }
         herald.end(&mut vault).await;
         ends.end()
+    }
+
+    /// The rotations that are meant, each with the others of its round; and the names of those that were never rotated.
+    fn to_abandon(
+        &self,
+        vault: &mut Vault,
+        args: &OweArgs,
+    ) -> Result<(Vec<Vec<Rotation>>, Vec<String>), Failure> {
+        let open = self.open(vault, self.names_or_all(&args.names)?)?;
+        let (mut rounds, mut never) = (open.rounds, Vec::new());
+        for name in open.others {
+            match latest(vault, &self.plan.secret_name(&name))? {
+                Some(last) => rounds.push(vec![last]),
+                None => never.push(name),
+            }
+        }
+        Ok((rounds, never))
     }
 
     async fn owe(&self, args: &OweArgs) -> Outcome {
@@ -247,7 +265,7 @@ impl<'a> Work<'a> {
 
     /// What a check shows of a file or a log may hold any value of the plan.
     fn runner(&self, vault: &mut Vault) -> Result<Runner, RotateError> {
-        if let Some(runner) = self.runner.get() {
+        if let Some(runner) = &*self.runner.borrow() {
             return Ok(runner.clone());
         }
         let names =
@@ -259,7 +277,7 @@ impl<'a> Work<'a> {
             ));
         }
         let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
-        Ok(self.runner.get_or_init(|| runner.hiding(&to_mask.values)).clone())
+        Ok(self.runner.borrow_mut().insert(runner.hiding(&to_mask.values)).clone())
     }
 
     /// What `rotate NAME… [-]` means.

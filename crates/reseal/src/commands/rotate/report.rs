@@ -92,13 +92,16 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
     }
 }
 
-/// What a rotation that was given up leaves to do.
-pub(super) fn abandoned_words(rotation: &Rotation) -> String {
+/// What a rotation that was given up leaves to do; `current` is the version that the vault gives out from here on.
+pub(super) fn abandoned_words(rotation: &Rotation, current: Option<u64>) -> String {
     let Rotation { name, from, to, .. } = rotation;
     let mut words = match rotation.is_sync {
         true => format!("{name}: abandoned; version {to} is in some places only"),
         false => format!("{name}: abandoned between version {from} and version {to}"),
     };
+    if let Some(current) = current {
+        words.push_str(&format!("; version {current} is the current one"));
+    }
     words.push_str(&format!(
         "\n  next: `reseal check {name}` says what stands where. If another value than the current one is in use, \
          `reseal revert {name} --to VERSION --vault-only`, or `reseal put {name} --vault-only`; then `reseal sync {name}`"
