@@ -450,7 +450,7 @@ impl RotateError {
                 format!("store the value that is in use now: `reseal put {secret}`")
             }
             Self::NoValue { how: Some(how), .. } => how.clone(),
-            Self::NoValue { .. } => "give it by prompt, `--value -`, --value-file or --value-fd".into(),
+            Self::NoValue { .. } => "give it by prompt, by standard input (`-` behind the name), --value-file or --value-fd".into(),
             Self::Open { secret, next: next @ "rotate retire", in_emergency: true, .. } => format!(
                 "fastest: `reseal {next} {secret} -y` ends the old value; where the new one leaked too, `reseal rotate {secret} --emergency` after it"
             ),

@@ -126,7 +126,7 @@ fn refuse_unproved(claim: &Claim, found: &[Vec<Finding>]) -> Result<(), RotateEr
             let why = match finding.truth {
                 Truth::Differs => format!(
                     "{}; store the value that the server has with `reseal put {} --vault-only`, then sync",
-                    finding.saw, claim.name
+                    finding.saw, claim.secret
                 ),
                 _ => finding.saw.clone(),
             };

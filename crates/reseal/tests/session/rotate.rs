@@ -213,6 +213,8 @@ fn a_pasted_value_is_brought_and_checked() {
     session.feed(&["rotate", "smtp/password", "-"], b"mail two #2").done();
     assert_eq!(env(&session), ENV.replace("mail-one", "mail two #2"));
     let all = session.run(&["rotate", "--all", "-n"]).done().says("smtp/password is left out");
+    session.run(&["rotate", "plan"]).done().says("smtp/password is left out");
+    session.run(&["rotate", "plan", "smtp/password"]).code(8).says("provider's console");
     assert!(all.stdout.contains("api/key"), "{all:?}");
     session.run(&["rotate", "rollback", "smtp/password", "-y"]).done();
     assert_eq!(env(&session), ENV);

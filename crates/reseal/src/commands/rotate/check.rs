@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reseal_rotate::RotateError;
+use reseal_rotate::plan::Plan;
 use reseal_rotate::rotation::{Claim, Finding, Outside, Subject, Truth};
 use reseal_vault::{Clock, SystemClock, Vault};
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ impl Work<'_> {
             ends.told(exit_of(line.finding.truth), object(self.plan.file.prefix.as_str(), line), String::new);
         }
         if !self.app.ui.is_json() {
-            for row in rows(&looked.lines) {
+            for row in rows(self.plan, &looked.lines) {
                 self.app.ui.line(row)?;
             }
         }
@@ -133,7 +134,7 @@ fn object(prefix: &str, Line { name, finding }: &Line) -> Value {
 }
 
 /// The table, how much of it holds, and what to do next.
-fn rows(lines: &[Line]) -> Vec<String> {
+fn rows(plan: &Plan, lines: &[Line]) -> Vec<String> {
     let mut table = Table::new(&["secret", "what", "target", "state", ""]);
     for Line { name, finding } in lines {
         let Finding { subject, target, truth, saw, .. } = finding;
@@ -148,7 +149,7 @@ fn rows(lines: &[Line]) -> Vec<String> {
     rows.extend(shown.zip(lines).map(|(row, line)| coloured(row, line.finding.truth)));
     rows.push(String::new());
     rows.push(summary(lines));
-    rows.extend(next_steps(lines));
+    rows.extend(next_steps(plan, lines));
     rows
 }
 
@@ -182,14 +183,15 @@ fn told(truth: Truth, count: usize) -> &'static str {
 }
 
 /// What mends it, secret by secret.
-fn next_steps(lines: &[Line]) -> Vec<String> {
+fn next_steps(plan: &Plan, lines: &[Line]) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for Line { name, finding } in lines {
         let Some(name) = name else { continue };
         let step = match (finding.subject, finding.truth) {
             (Subject::Login, Truth::Differs) => {
+                let secret = plan.secret_name(name);
                 format!(
-                    "{name}: store the value that its server has, `reseal put {name} --vault-only`, then `reseal sync {name}`"
+                    "{name}: store the value that its server has, `reseal put {secret} --vault-only`, then `reseal sync {name}`"
                 )
             }
             (Subject::File | Subject::Process, Truth::Differs) => format!("{name}: `reseal sync {name}`"),

@@ -48,7 +48,10 @@ pub(crate) fn run(app: &App, command: &RotateCommand) -> Outcome {
             None if command.args.dry_run => work.plan_meant(&command.args).await,
             None => work.rotate(&command.args).await,
             Some(RotateAction::Plan(which)) => {
-                let names = work.names_or_all(&which.names)?;
+                let names = match which.names.as_slice() {
+                    [] => work.all_that_reseal_makes()?,
+                    names => work.names_or_all(names)?,
+                };
                 work.plan(&mut app.vault()?, &names).await
             }
             Some(RotateAction::Resume(which)) => work.resume(which).await,
@@ -287,7 +290,14 @@ impl<'a> Work<'a> {
             names.push(self.short_name(name)?.to_owned());
         }
         if args.all {
-            names = self.all_that_reseal_makes();
+            names = self.all_that_reseal_makes()?;
+            names.retain(|name| {
+                let is_key = self.strategy(name) == Some(Strategy::Columns);
+                if is_key {
+                    self.app.ui.note(format!("{name} is left out: columns are re-encrypted by name only"));
+                }
+                !is_key
+            });
         }
         let stdin = (names.len() < args.names.len()).then(|| "-".to_owned());
         let value = ValueArgs { stdin, value_file: args.value_file.clone(), value_fd: args.value_fd };
@@ -305,19 +315,23 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn all_that_reseal_makes(&self) -> Vec<String> {
+    fn all_that_reseal_makes(&self) -> Outcome<Vec<String>> {
         let mut names = Vec::new();
         for name in self.plan.file.secrets.keys() {
-            let strategy = self.plan.secret(name).ok().and_then(|secret| secret.strategy);
-            if matches!(strategy, Some(Strategy::Paste | Strategy::Issue)) {
+            if matches!(self.strategy(name), Some(Strategy::Paste | Strategy::Issue)) {
                 self.app.ui.note(format!("{name} is left out: reseal does not make its value"));
-            } else if strategy == Some(Strategy::Columns) {
-                self.app.ui.note(format!("{name} is left out: columns are re-encrypted by name only"));
             } else {
                 names.push(name.clone());
             }
         }
-        names
+        if names.is_empty() {
+            return Err(Failure::new(Exit::NotFound, "the plan has no secret that reseal makes values of"));
+        }
+        Ok(names)
+    }
+
+    fn strategy(&self, name: &str) -> Option<Strategy> {
+        self.plan.secret(name).ok().and_then(|secret| secret.strategy)
     }
 
     fn names_or_all(&self, names: &[String]) -> Outcome<Vec<String>> {

@@ -94,7 +94,7 @@ pub(super) fn ended_words(rotation: &Rotation, ended: &Ended) -> String {
 
 /// What a rotation that was given up leaves to do; `current` is the version that the vault gives out from here on.
 pub(super) fn abandoned_words(rotation: &Rotation, current: Option<u64>) -> String {
-    let Rotation { name, from, to, .. } = rotation;
+    let Rotation { name, secret, from, to, .. } = rotation;
     let mut words = match rotation.is_sync {
         true => format!("{name}: abandoned; version {to} is in some places only"),
         false => format!("{name}: abandoned between version {from} and version {to}"),
@@ -104,7 +104,7 @@ pub(super) fn abandoned_words(rotation: &Rotation, current: Option<u64>) -> Stri
     }
     words.push_str(&format!(
         "\n  next: `reseal check {name}` says what stands where. If another value than the current one is in use, \
-         `reseal revert {name} --to VERSION --vault-only`, or `reseal put {name} --vault-only`; then `reseal sync {name}`"
+         `reseal revert {secret} --to VERSION --vault-only`, or `reseal put {secret} --vault-only`; then `reseal sync {name}`"
     ));
     let may_let_both_in = |step: &Step| step.is_begun() && matches!(step.action, Action::AddLogin(_));
     if rotation.steps.iter().any(may_let_both_in) {
