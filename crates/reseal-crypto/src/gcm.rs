@@ -143,11 +143,11 @@ fn open<C: Aes>(
 
 /// Appends keystream for `len` bytes, in whole blocks, and the mask of the tag behind it; gives the mask.
 fn push_keystream<C: Aes>(cipher: &C, nonce: &[u8; NONCE_LEN], len: usize, out: &mut Vec<u8>) -> Block {
+    assert!(len as u64 <= LEN_MAX, "a value of {len} bytes: its counter would come around");
     let (start, bytes) = (out.len(), (len.div_ceil(BLOCK) + 1) * BLOCK);
     reserve_wiping(out, bytes);
     out.resize(start + bytes, 0);
     let (counters, _) = Block::slice_as_chunks_mut(&mut out[start..]);
-    assert!(len as u64 <= LEN_MAX, "a value of {len} bytes: its counter would come around");
     for (counter, block) in (2_u32..).zip(counters.iter_mut()) {
         block[..NONCE_LEN].copy_from_slice(nonce);
         block[NONCE_LEN..].copy_from_slice(&counter.to_be_bytes());

@@ -9,8 +9,8 @@ use crate::error::RotateError;
 /// Gives up a rotation that neither went on nor came back, or a whole round of syncs, as [`round_of`](super::round_of)
 /// finds it. Nothing outside is touched: what stands there is between the two values, and whoever put it right by hand, or
 /// will, says so in `reason`. Both values stay in the history. A pending one waits no longer: past the point of no return it
-/// becomes the current one, since it is everywhere, unless the rotation was on its way back. The secret is owed a rotation from here on, since both values may be
-/// known where they should not.
+/// becomes the current one, since it is everywhere, unless the rotation was on its way back. The secret is owed a rotation
+/// from here on, since both values may be known where they should not.
 ///
 /// # Errors
 ///

@@ -149,12 +149,18 @@ fn what_goes_neither_way_is_given_up_and_put_right_by_hand() {
     assert!(session.json(&["rotate", "status", "api/key"])["secrets"][0]["owed_reason"].is_null());
 }
 
-#[test]
-fn what_is_given_up_past_the_point_of_no_return_keeps_the_new_value() {
+/// A session whose rotation of `api/key` waits for somebody: a command that runs last failed.
+fn parked_past_return() -> Session {
     let session = session();
     let last = PLAN.replacen("overlap = \"1h\"", "overlap = \"1h\"\nafter = [{ command = [\"./last\"] }]", 1);
     fs::write(session.path("reseal.toml"), last).unwrap();
     session.run(&["rotate", "api/key"]).code(10);
+    session
+}
+
+#[test]
+fn what_is_given_up_past_the_point_of_no_return_keeps_the_new_value() {
+    let session = parked_past_return();
     let line = |session: &Session| env(session).lines().nth(1).unwrap().to_owned();
     let new = line(&session);
     assert!(!new.contains("first-value"), "{new}");
@@ -169,10 +175,7 @@ fn what_is_given_up_past_the_point_of_no_return_keeps_the_new_value() {
 
 #[test]
 fn what_is_given_up_on_its_way_back_keeps_the_old_value() {
-    let session = session();
-    let last = PLAN.replacen("overlap = \"1h\"", "overlap = \"1h\"\nafter = [{ command = [\"./last\"] }]", 1);
-    fs::write(session.path("reseal.toml"), last).unwrap();
-    session.run(&["rotate", "api/key"]).code(10);
+    let session = parked_past_return();
     fs::write(session.path("broken"), "").unwrap();
     session.run(&["rotate", "rollback", "api/key", "-y"]).code(10);
     assert_eq!(env(&session), ENV, "the files went back before the application failed");
