@@ -60,9 +60,12 @@ fn kill_at_most(points_max: usize, step: Step, prepared: &Home, check: impl Fn(&
             let home = prepared.copied();
             let inject = format!("inject={call}:signal=KILL:when={n}");
             let status = traced(step, &home, &["-o", "/dev/null", "-e", &inject]);
-            assert_eq!(status.signal(), Some(9), "killed at {call} {n}");
+            // Which pages a step writes depends on names drawn at random: a run may need fewer calls than the one
+            // that was counted. Then it ends whole, and is no kill point.
+            let is_killed = status.signal() == Some(9);
+            assert!(is_killed || n > 1 && status.success(), "killed at {call} {n}: {status}");
             check(&home);
-            points += 1;
+            points += usize::from(is_killed);
         }
     }
     points
