@@ -90,10 +90,7 @@ impl AeadKey {
     pub fn seal(&self, nonce: &Nonce, aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
         match &self.0 {
             Inner::XChaCha(cipher) => seal_with(cipher, &nonce.0, aad, plaintext, out),
-            Inner::Xaes(key) => {
-                let (cipher, short) = key.for_nonce(&nonce.0);
-                cipher.seal_one(&short, aad, plaintext, out);
-            }
+            Inner::Xaes(key) => key.seal(&nonce.0, aad, plaintext, out),
         }
     }
 
@@ -111,10 +108,7 @@ impl AeadKey {
     ) -> Result<(), Unauthentic> {
         match &self.0 {
             Inner::XChaCha(cipher) => open_with(cipher, &nonce.0, aad, sealed, out),
-            Inner::Xaes(key) => {
-                let (cipher, short) = key.for_nonce(&nonce.0);
-                cipher.open_one(&short, aad, sealed, out)
-            }
+            Inner::Xaes(key) => key.open(&nonce.0, aad, sealed, out),
         }
     }
 }

@@ -52,10 +52,7 @@ impl<C: KeySizeUser> KeySizeUser for Gcm<C> {
 impl<C: Aes + KeyInit> KeyInit for Gcm<C> {
     fn new(key: &Key<Self>) -> Self {
         let cipher = C::new(key);
-        let mut subkey = Block::default();
-        cipher.encrypt_block(&mut subkey);
-        let hash = GHash::new(&subkey);
-        subkey.as_mut_slice().zeroize();
+        let hash = hash_of(&cipher);
         Self { cipher, hash }
     }
 }
@@ -80,26 +77,43 @@ impl<C: Aes> Gcm<C> {
     ) -> Result<(), Unauthentic> {
         open(&self.cipher, self.hash.clone(), nonce, aad, sealed, out)
     }
+}
 
-    /// [`Gcm::seal`] by a key for one value: its hash is used up instead of copied.
-    pub(crate) fn seal_one(self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-        seal(&self.cipher, self.hash, nonce, aad, plaintext, out);
-    }
+/// [`Gcm::seal`] by a key for one value. Nothing is copied: a schedule has room for that of every backend.
+pub(crate) fn seal_once<C: Aes + KeyInit>(
+    key: &Key<C>,
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let cipher = C::new(key);
+    seal(&cipher, hash_of(&cipher), nonce, aad, plaintext, out);
+}
 
-    /// [`Gcm::open`] by a key for one value.
-    ///
-    /// # Errors
-    ///
-    /// [`Unauthentic`] if anything differs; `out` is left as it was.
-    pub(crate) fn open_one(
-        self,
-        nonce: &[u8; NONCE_LEN],
-        aad: &[u8],
-        sealed: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unauthentic> {
-        open(&self.cipher, self.hash, nonce, aad, sealed, out)
-    }
+/// [`Gcm::open`] by a key for one value.
+///
+/// # Errors
+///
+/// [`Unauthentic`] if anything differs; `out` is left as it was.
+pub(crate) fn open_once<C: Aes + KeyInit>(
+    key: &Key<C>,
+    nonce: &[u8; NONCE_LEN],
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Unauthentic> {
+    let cipher = C::new(key);
+    open(&cipher, hash_of(&cipher), nonce, aad, sealed, out)
+}
+
+/// The hash of a key, by the subkey that its cipher makes of zeros.
+fn hash_of<C: Aes>(cipher: &C) -> GHash {
+    let mut subkey = Block::default();
+    cipher.encrypt_block(&mut subkey);
+    let hash = GHash::new(&subkey);
+    subkey.as_mut_slice().zeroize();
+    hash
 }
 
 fn seal<C: Aes>(
@@ -218,9 +232,10 @@ mod tests {
         ours.open(&nonce, aad, &expected, &mut opened).expect("opens");
         assert_eq!(&opened[6..], plaintext);
         let mut once = Vec::new();
-        ours.clone().seal_one(&nonce, aad, plaintext, &mut once);
+        let key = key.try_into().expect("the length of the cipher");
+        seal_once::<C>(key, &nonce, aad, plaintext, &mut once);
         assert_eq!(once, expected);
-        ours.open_one(&nonce, aad, &expected, &mut once).expect("opens");
+        open_once::<C>(key, &nonce, aad, &expected, &mut once).expect("opens");
         assert_eq!(&once[expected.len()..], plaintext);
     }
 

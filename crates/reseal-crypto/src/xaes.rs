@@ -15,7 +15,8 @@ use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::gcm::Gcm;
+use crate::aead::Unauthentic;
+use crate::gcm;
 
 /// The long-lived key: its schedule and the CMAC subkey K1, computed once.
 #[derive(Clone)]
@@ -37,8 +38,30 @@ impl XaesKey {
         Self { cipher, k1 }
     }
 
-    /// The AES-256-GCM instance of this nonce, and the 96 bits it takes as its own nonce.
-    pub(crate) fn for_nonce(&self, nonce: &[u8; 24]) -> (Gcm<Aes256Enc>, [u8; 12]) {
+    /// Appends ciphertext and tag of `plaintext` to `out`.
+    pub(crate) fn seal(&self, nonce: &[u8; 24], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
+        let (key, nonce) = self.derive(nonce);
+        gcm::seal_once::<Aes256Enc>((&*key).into(), &nonce, aad, plaintext, out);
+    }
+
+    /// Appends the plaintext of `sealed` (ciphertext and tag) to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unauthentic`] if anything differs; `out` is left as it was.
+    pub(crate) fn open(
+        &self,
+        nonce: &[u8; 24],
+        aad: &[u8],
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unauthentic> {
+        let (key, nonce) = self.derive(nonce);
+        gcm::open_once::<Aes256Enc>((&*key).into(), &nonce, aad, sealed, out)
+    }
+
+    /// The AES-256-GCM key of this nonce, and the 96 bits that key takes as its own nonce.
+    fn derive(&self, nonce: &[u8; 24]) -> (Zeroizing<[u8; 32]>, [u8; 12]) {
         let mut blocks = [aes::Block::default(); 2];
         for (counter, block) in (1..).zip(&mut blocks) {
             block[..4].copy_from_slice(&[0, counter, b'X', 0]);
@@ -52,6 +75,6 @@ impl XaesKey {
         blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
         let mut short = [0; 12];
         short.copy_from_slice(&nonce[12..]);
-        (Gcm::new((&*derived).into()), short)
+        (derived, short)
     }
 }
