@@ -19,7 +19,7 @@ use aes::cipher::{BlockCipherEncrypt, BlockSizeUser, Key, KeyInit};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{TAG_LEN, Unauthentic};
 use crate::secret::reserve_wiping;
@@ -60,7 +60,7 @@ impl<C: Aes + KeyInit> KeyInit for Gcm<C> {
 impl<C: Aes> Gcm<C> {
     /// Appends ciphertext and tag of `plaintext` to `out`.
     pub(crate) fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-        seal(&self.cipher, self.hash.clone(), nonce, aad, plaintext, out);
+        seal(&self.cipher, || self.hash.clone(), nonce, aad, plaintext, out);
     }
 
     /// Appends the plaintext of `sealed` (ciphertext and tag) to `out`.
@@ -75,7 +75,7 @@ impl<C: Aes> Gcm<C> {
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unauthentic> {
-        open(&self.cipher, self.hash.clone(), nonce, aad, sealed, out)
+        open(&self.cipher, || self.hash.clone(), nonce, aad, sealed, out)
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn seal_once<C: Aes + KeyInit>(
     out: &mut Vec<u8>,
 ) {
     let cipher = C::new(key);
-    seal(&cipher, hash_of(&cipher), nonce, aad, plaintext, out);
+    seal(&cipher, || hash_of(&cipher), nonce, aad, plaintext, out);
 }
 
 /// [`Gcm::open`] by a key for one value.
@@ -104,21 +104,19 @@ pub(crate) fn open_once<C: Aes + KeyInit>(
     out: &mut Vec<u8>,
 ) -> Result<(), Unauthentic> {
     let cipher = C::new(key);
-    open(&cipher, hash_of(&cipher), nonce, aad, sealed, out)
+    open(&cipher, || hash_of(&cipher), nonce, aad, sealed, out)
 }
 
 /// The hash of a key, by the subkey that its cipher makes of zeros.
 fn hash_of<C: Aes>(cipher: &C) -> GHash {
-    let mut subkey = Block::default();
-    cipher.encrypt_block(&mut subkey);
-    let hash = GHash::new(&subkey);
-    subkey.as_mut_slice().zeroize();
-    hash
+    let mut subkey = Zeroizing::new([0; BLOCK]);
+    cipher.encrypt_block((&mut *subkey).into());
+    GHash::new((&*subkey).into())
 }
 
 fn seal<C: Aes>(
     cipher: &C,
-    hash: GHash,
+    hash: impl FnOnce() -> GHash,
     nonce: &[u8; NONCE_LEN],
     aad: &[u8],
     plaintext: &[u8],
@@ -135,17 +133,18 @@ fn seal<C: Aes>(
 
 fn open<C: Aes>(
     cipher: &C,
-    hash: GHash,
+    hash: impl FnOnce() -> GHash,
     nonce: &[u8; NONCE_LEN],
     aad: &[u8],
     sealed: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), Unauthentic> {
-    let split = sealed.len().checked_sub(TAG_LEN).ok_or(Unauthentic)?;
-    let (ciphertext, sealed_tag) = sealed.split_at(split);
+    let (ciphertext, sealed_tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Unauthentic)?;
     let start = out.len();
     let mask = push_keystream(cipher, nonce, ciphertext.len(), out);
-    if !bool::from(tag(hash, mask, aad, ciphertext).ct_eq(sealed_tag)) {
+    // As one number: byte for byte the comparison takes as long as the block cipher.
+    let expected = u128::from_ne_bytes(tag(hash, mask, aad, ciphertext));
+    if !bool::from(expected.ct_eq(&u128::from_ne_bytes(*sealed_tag))) {
         truncate_wiping(out, start);
         return Err(Unauthentic);
     }
@@ -172,7 +171,9 @@ fn push_keystream<C: Aes>(cipher: &C, nonce: &[u8; NONCE_LEN], len: usize, out: 
     counters[last]
 }
 
-fn tag(mut hash: GHash, mut mask: Block, aad: &[u8], ciphertext: &[u8]) -> [u8; TAG_LEN] {
+/// The hash is made here: it is as large as a short value is, and would be copied on its way.
+fn tag(hash: impl FnOnce() -> GHash, mut mask: Block, aad: &[u8], ciphertext: &[u8]) -> [u8; TAG_LEN] {
+    let mut hash = hash();
     let mut lengths = [0; BLOCK];
     lengths[..8].copy_from_slice(&(aad.len() as u64 * 8).to_be_bytes());
     lengths[8..].copy_from_slice(&(ciphertext.len() as u64 * 8).to_be_bytes());

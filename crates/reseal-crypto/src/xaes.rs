@@ -62,19 +62,16 @@ impl XaesKey {
 
     /// The AES-256-GCM key of this nonce, and the 96 bits that key takes as its own nonce.
     fn derive(&self, nonce: &[u8; 24]) -> (Zeroizing<[u8; 32]>, [u8; 12]) {
-        let mut blocks = [aes::Block::default(); 2];
-        for (counter, block) in (1..).zip(&mut blocks) {
-            block[..4].copy_from_slice(&[0, counter, b'X', 0]);
-            block[4..].copy_from_slice(&nonce[..12]);
-            block.iter_mut().zip(self.k1.iter()).for_each(|(b, k)| *b ^= k);
+        let mut key = Zeroizing::new([0; 32]);
+        let (halves, _) = aes::Block::slice_as_chunks_mut(&mut *key);
+        for (counter, half) in (1..).zip(halves.iter_mut()) {
+            half[..4].copy_from_slice(&[0, counter, b'X', 0]);
+            half[4..].copy_from_slice(&nonce[..12]);
+            half.iter_mut().zip(self.k1.iter()).for_each(|(b, k)| *b ^= k);
         }
-        self.cipher.encrypt_blocks(&mut blocks);
-        let mut derived = Zeroizing::new([0; 32]);
-        derived[..16].copy_from_slice(&blocks[0]);
-        derived[16..].copy_from_slice(&blocks[1]);
-        blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
+        self.cipher.encrypt_blocks(halves);
         let mut short = [0; 12];
         short.copy_from_slice(&nonce[12..]);
-        (derived, short)
+        (key, short)
     }
 }

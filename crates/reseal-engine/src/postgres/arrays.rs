@@ -35,7 +35,7 @@ pub(super) enum Source<'a> {
     Read(&'a Cells),
     /// Cells to write, by change.
     Sealed(&'a Cells),
-    /// Row locations after the write, by change.
+    /// Row locations after the write, by picked change.
     Places(&'a [u64]),
 }
 
@@ -59,7 +59,7 @@ impl<'a> Column<'a> {
         match self.source {
             Source::Tids(locators) => put_tid(locators[row], buf),
             Source::Versions(versions) => buf.put_u32(versions[row]),
-            Source::Places(places) => put_tid(places[change], buf),
+            Source::Places(places) => put_tid(places[index], buf),
             Source::Key(cells) => return put_key(cells, row, buf),
             Source::Read(cells) => return put_cell(cells.get(row), buf),
             Source::Sealed(cells) => return put_cell(cells.get(change), buf),

@@ -63,7 +63,12 @@ const CIRCUMSTANCES: &str = concat!(
 impl Circumstances {
     /// Whether the UPDATE writes what it says and nothing else is written with it.
     pub(super) fn are_plain(&self) -> bool {
-        !(self.late_triggers || self.early_triggers || self.follows)
+        !(self.have_triggers() || self.follows)
+    }
+
+    /// Whether a trigger may change what the UPDATE writes.
+    pub(super) fn have_triggers(&self) -> bool {
+        self.late_triggers || self.early_triggers
     }
 
     fn from_row(row: &Row) -> Result<Self, EngineError> {

@@ -26,7 +26,7 @@ const SKIP_LOCKED_FOR: Duration = Duration::from_secs(60);
 /// take as long as large values need.
 const FEW_ROWS: usize = 4;
 const FEW_ROWS_MS: u64 = 60_000;
-/// How many rows of a batch are compared here where no trigger runs.
+/// About how many rows of a batch are compared here where no trigger runs.
 const COMPARED: usize = 8;
 
 /// How rows held by others are treated.
@@ -52,8 +52,8 @@ enum Try {
 struct Returned {
     /// Per change: whether it was written.
     written: Vec<bool>,
-    /// Per change that was written: where the row is now.
-    places: Vec<u64>,
+    /// Some of the changes that were written, and where their rows are now; all of them where triggers run.
+    places: Vec<(u32, u64)>,
 }
 
 impl PostgresSession {
@@ -131,7 +131,7 @@ impl PostgresSession {
             Locking::Wait => all,
             Locking::Skip => self.lock_rows(&leaf, batch, &all).await?,
         };
-        let returned = self.update_rows(&leaf, batch, &picked).await?;
+        let returned = self.update_rows(&leaf, &circumstances, batch, &picked).await?;
         self.compare_stored(&leaf, &circumstances, batch, &returned).await?;
         let missed = match locking {
             Locking::Wait => self.misses(&leaf, &circumstances, batch, &returned).await?,
@@ -184,56 +184,62 @@ impl PostgresSession {
     async fn update_rows(
         &self,
         leaf: &Leaf,
+        circumstances: &Circumstances,
         batch: &VerifiedBatch,
         picked: &[u32],
     ) -> Result<Returned, EngineError> {
-        let count = batch.changes().len();
-        let mut returned = Returned { written: vec![false; count], places: vec![0; count] };
+        let mut returned = Returned { written: vec![false; batch.changes().len()], places: Vec::new() };
         if picked.is_empty() {
             return Ok(returned);
         }
         let mut columns = self.row_columns(batch, picked);
         columns.extend(self.new_columns(batch, picked));
+        let every = if circumstances.have_triggers() { 1 } else { picked.len().div_ceil(COMPARED) as i32 };
+        // One number for each row, and few places: what comes back costs as much as the comparison itself.
         let statement = format!(
-            "UPDATE ONLY {} AS t SET {} FROM {} WHERE {} RETURNING u.ord, {}, t.ctid",
+            "UPDATE ONLY {} AS t SET {} FROM {} WHERE {}
+             RETURNING {}, CASE WHEN u.ord % ${} = 0 THEN t.ctid END",
             leaf.name,
             self.assignments(),
             changes(&[self.row_aliases(), self.new_aliases()].concat()),
             self.row_match(),
-            self.difference(),
+            self.written_or_not(),
+            columns.len() + 1,
         );
-        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             columns.iter().map(|(column, ty)| (column as &(dyn ToSql + Sync), ty.clone())).collect();
+        parameters.push((&every, Type::INT4));
         let rows = self.statements.stream(&self.client, &statement, &parameters).await.map_err(writing)?;
         let mut rows = std::pin::pin!(rows);
         while let Some(row) = rows.try_next().await.map_err(writing)? {
-            let change = pick(picked, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
-            if let Some(part) = row.get::<_, Option<i32>>(1) {
-                return Err(self.not_stored(leaf, part));
+            let code = row.get(0);
+            if code <= 0 {
+                return Err(self.not_stored(leaf, code));
             }
+            let change = pick(picked, code).ok_or_else(|| strange("an unknown row came back"))?;
             if std::mem::replace(&mut returned.written[change as usize], true) {
                 return Err(strange("a row came back twice").into());
             }
-            returned.places[change as usize] = place(&row, 2)?;
+            returned.places.extend(place(&row, 1)?.map(|place| (change, place)));
         }
         Ok(returned)
     }
 
-    /// Which part of the stored row is not what was sent: 0 for the key, then the columns of the plan; NULL where all
-    /// of it is.
-    fn difference(&self) -> String {
+    /// The ordinal of a row that is stored as it was sent; otherwise which part is not: 0 for the key, -1 and so on for
+    /// the columns of the plan.
+    fn written_or_not(&self) -> String {
         let plan = &self.job.plan;
         let keys = plan.key.iter().map(|key| key_expression(&key.name, key.kind)).enumerate();
         let keys = keys.map(|(index, key)| format!(" WHEN {key} IS DISTINCT FROM u.k{index} THEN 0"));
         let columns = plan.columns.iter().map(|column| column_expression(&column.name, column.column_type));
         let columns = columns
             .enumerate()
-            .map(|(index, column)| format!(" WHEN {column} IS DISTINCT FROM u.n{index} THEN {}", index + 1));
-        format!("CASE{} END", keys.chain(columns).collect::<String>())
+            .map(|(index, column)| format!(" WHEN {column} IS DISTINCT FROM u.n{index} THEN -{}", index + 1));
+        format!("CASE{} ELSE u.ord END", keys.chain(columns).collect::<String>())
     }
 
-    fn not_stored(&self, leaf: &Leaf, part: i32) -> EngineError {
-        let column = usize::try_from(part - 1).ok().and_then(|index| self.job.plan.columns.get(index));
+    fn not_stored(&self, leaf: &Leaf, code: i32) -> EngineError {
+        let column = usize::try_from(-1 - code).ok().and_then(|index| self.job.plan.columns.get(index));
         let what = column.map_or("the row key".into(), |column| format!("column `{}`", column.name));
         EngineError::NotStored { relation: leaf.name.clone(), what }
     }
@@ -248,24 +254,21 @@ impl PostgresSession {
         batch: &VerifiedBatch,
         returned: &Returned,
     ) -> Result<(), EngineError> {
-        let mut written: Vec<u32> =
-            (0..returned.written.len() as u32).filter(|index| returned.written[*index as usize]).collect();
-        if circumstances.late_triggers || circumstances.early_triggers {
+        if circumstances.have_triggers() {
             self.client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(writing)?;
-        } else {
-            written = spread(&written);
         }
-        if written.is_empty() {
+        if returned.places.is_empty() {
             return Ok(());
         }
+        let (written, places): (Vec<u32>, Vec<u64>) = returned.places.iter().copied().unzip();
         let statement = format!(
             "SELECT u.ord, {} FROM {} JOIN ONLY {} AS t ON t.ctid = u.tid",
             row_expressions(&self.job).join(", "),
             changes(&["tid".into()]),
             leaf.name,
         );
-        let places = Column::new(Source::Places(&returned.places), batch.changes(), &written);
-        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&places, Type::TID_ARRAY)];
+        let column = Column::new(Source::Places(&places), batch.changes(), &written);
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&column, Type::TID_ARRAY)];
         let rows = self.statements.rows(&self.client, &statement, &parameters).await.map_err(writing)?;
         for row in &rows {
             let change = pick(&written, row.get(0)).ok_or_else(|| strange("an unknown row came back"))?;
@@ -425,14 +428,6 @@ fn not_written(returned: &Returned) -> impl Iterator<Item = u32> {
     (0..returned.written.len() as u32).filter(|index| !returned.written[*index as usize])
 }
 
-/// The first of some changes, the last, and some in between.
-fn spread(changes: &[u32]) -> Vec<u32> {
-    let Some(last) = changes.len().checked_sub(1) else { return Vec::new() };
-    let mut picked: Vec<u32> = (0..COMPARED).map(|step| changes[step * last / (COMPARED - 1)]).collect();
-    picked.dedup();
-    picked
-}
-
 fn writing(error: tokio_postgres::Error) -> DatabaseError {
     reduce(WRITING, error)
 }
@@ -470,10 +465,10 @@ fn field(row: &Row, index: usize) -> Result<Option<&[u8]>, EngineError> {
     Ok(row.try_get::<_, Raw<'_>>(index).map_err(writing)?.0)
 }
 
-fn place(row: &Row, index: usize) -> Result<u64, EngineError> {
-    let bytes =
-        field(row, index)?.filter(|bytes| bytes.len() == 6).ok_or_else(|| strange("a ctid is missing"))?;
-    Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+fn place(row: &Row, index: usize) -> Result<Option<u64>, EngineError> {
+    let Some(bytes) = field(row, index)? else { return Ok(None) };
+    let bytes: &[u8; 6] = bytes.try_into().map_err(|_| strange("a ctid has another length"))?;
+    Ok(Some(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))))
 }
 
 fn same_key(cells: &KeyCells, row: usize, returned: Option<&[u8]>) -> bool {
