@@ -1,6 +1,7 @@
 //! Rotation of credentials: real servers, applications behind stand-ins of docker, systemd and pm2, and the command killed
 //! everywhere.
 
+mod abandoned;
 mod adopt;
 mod apps_compose;
 mod apps_systemd;

@@ -86,6 +86,14 @@ impl LoginAt {
         Self { user: user.clone(), ..self.clone() }
     }
 
+    /// The same login as every role that a value may let in.
+    pub(super) fn everyone(&self) -> Vec<Self> {
+        match self.turn {
+            None => vec![self.clone()],
+            Some(_) => [Which::Old, Which::New].map(|value| self.of(value)).into(),
+        }
+    }
+
     /// The turn goes the other way.
     fn swap(&mut self) {
         let Some(turn) = &mut self.turn else { return };

@@ -1,14 +1,15 @@
 //! What the plan and the vault say is true of a secret between rotations, and a look at whether it is.
 
 use reseal_crypto::OsRandom;
-use reseal_vault::{Label, SecretName, Timestamp, Vault, VaultError, VersionSelector, VersionState};
+use reseal_vault::{Label, SecretName, Timestamp, Vault, VaultError, VersionSelector};
 
-use super::action::{Action, Which};
+use super::action::{Action, LoginAt, Which};
 use super::connector::{StepError, Values};
 use super::finding::{Finding, Subject, Truth};
 use super::freeze::{self, Former};
+use super::left::{LeftOver, can_be_released, left_over};
 use super::outside::Outside;
-use super::record::{Rotation, State, Step, latest, turn};
+use super::record::{Rotation, State, Step, rotations_of, turn};
 use crate::error::RotateError;
 use crate::plan::Plan;
 use crate::services::wrong_value;
@@ -25,15 +26,19 @@ pub struct Claim {
     /// What would make it true; the current value is the new one.
     pub(super) steps: Vec<Step>,
     pub(super) values: Values,
+    /// What abandoned rotations left.
+    left: Vec<LeftOver>,
     /// When the overlap was over, if nobody ended the old value since.
     overdue: Option<Timestamp>,
+    /// Whether the last rotation has not ended the value before yet, though it may be overdue.
+    is_overlap: bool,
     /// Whether the value before is still to let in.
     overlaps: bool,
 }
 
 impl Claim {
     /// What is to be true of `name`, by its name in the plan, where no rotation of it is in the middle. Releases the current
-    /// value and the one before it.
+    /// value, the one before it and what abandoned rotations left.
     ///
     /// From `now` on an old value whose overlap is over must not work; without it that is left open, as long as nobody
     /// ended it.
@@ -51,8 +56,9 @@ impl Claim {
         let settings = plan.secret(name)?;
         let full_name = plan.secret_name(name);
         let secret: SecretName = full_name.parse()?;
-        let last = latest(vault, &full_name)?;
-        if let Some(open) = last.as_ref().filter(|last| last.is_unfinished()) {
+        let rotations = rotations_of(vault, &full_name)?;
+        let last = rotations.last();
+        if let Some(open) = last.filter(|last| last.is_unfinished()) {
             return Err(RotateError::open(open));
         }
         let missing = || RotateError::NoCurrentValue { secret: secret.to_string() };
@@ -63,11 +69,11 @@ impl Claim {
         let to = info.labels.get(Label::Current).ok_or_else(missing)?;
         // A value that came by another way says nothing about the rotation before it.
         let brought = last.filter(|last| last.to == to && last.state != State::RolledBack);
-        let overdue =
-            brought.as_ref().and_then(Rotation::retire_due).filter(|due| now.is_some_and(|now| *due <= now));
-        let former = former(brought.as_ref(), overdue.is_some());
+        let overdue = brought.and_then(Rotation::retire_due).filter(|due| now.is_some_and(|now| *due <= now));
+        let is_overlap = brought.is_some_and(|last| last.state == State::Overlap);
+        let former = former(brought, overdue.is_some());
         let mut steps = freeze::standing(plan, name, &settings, former)?;
-        let is_new_role = brought.as_ref().and_then(|last| turn(&last.steps)).map(|turn| &turn.idle);
+        let is_new_role = brought.and_then(|last| turn(&last.steps)).map(|turn| &turn.idle);
         if let (Some(role), Some(turn)) = (is_new_role, turn(&steps))
             && *role != turn.idle
         {
@@ -83,16 +89,30 @@ impl Claim {
             let value = vault.get(&secret, VersionSelector::Number(from))?.value;
             old = Some((from, value)).filter(|(_, value)| *value != new);
         }
+        let in_use: Vec<_> = old.iter().filter(|_| is_overlap).map(|(_, old)| old).chain([&new]).collect();
+        let left = left_over(vault, &secret, &rotations, &in_use)?;
+        // What an abandoned rotation left is told of as that.
+        if old.as_ref().is_none_or(|(_, old)| left.iter().any(|left| left.value == *old)) {
+            steps.retain(|step| !matches!(step.action, Action::TestLogin { value: Which::Old, .. }));
+        }
         let (from, old) = match old {
             Some(old) => old,
-            None => {
-                steps.retain(|step| !matches!(step.action, Action::TestLogin { value: Which::Old, .. }));
-                (to, wrong_value(&OsRandom)?)
-            }
+            None => (to, wrong_value(&OsRandom)?),
         };
-        let values = Values::new(old, new).of_turn(turn(&steps));
+        let values = Values::new(old, new).with_left(left.clone()).of_turn(turn(&steps));
         let overlaps = former.works;
-        Ok(Self { name: name.to_owned(), secret, from, to, steps, values, overdue, overlaps })
+        Ok(Self {
+            name: name.to_owned(),
+            secret,
+            from,
+            to,
+            steps,
+            values,
+            left,
+            overdue,
+            is_overlap,
+            overlaps,
+        })
     }
 
     /// The steps that would make it true.
@@ -143,9 +163,41 @@ impl Claim {
             }
             let mut found = outside.look(&action, &self.values).await;
             found.iter_mut().for_each(|finding| self.tell_of_overlap(finding));
+            if let Action::TestLogin { at, value: Which::New, .. } = &action {
+                found.extend(self.look_at_left(at, outside).await);
+            }
             all.push(found);
         }
         all
+    }
+
+    /// Whether what abandoned rotations left still lets in: nobody is to get in with it.
+    async fn look_at_left(&self, at: &LoginAt, outside: &mut Outside<'_>) -> Vec<Finding> {
+        let mut all = Vec::new();
+        for LeftOver { version, value } in &self.left {
+            let values = Values::new(value.clone(), self.values.new.clone());
+            for at in at.everyone() {
+                let refused = Action::TestLogin { at, value: Which::Old, accepted: false };
+                let mut found = outside.look(&refused, &values).await;
+                for finding in &mut found {
+                    finding.target.push_str(&format!(", version {version}"));
+                    if finding.lingers {
+                        finding
+                            .saw
+                            .push_str(&format!(", left by an abandoned rotation; {}", self.end_of_left()));
+                    }
+                }
+                all.extend(found);
+            }
+        }
+        all
+    }
+
+    fn end_of_left(&self) -> String {
+        match self.is_overlap {
+            true => format!("`reseal rotate retire {}` ends it", self.name),
+            false => "the next rotation ends it".to_owned(),
+        }
     }
 
     fn tell_of_overlap(&self, finding: &mut Finding) {
@@ -165,13 +217,6 @@ impl Claim {
             self.values = self.values.clone().of_turn(turn(&self.steps));
         }
         Ok(())
-    }
-}
-
-fn can_be_released(vault: &mut Vault, secret: &SecretName, version: u64) -> Result<bool, RotateError> {
-    match vault.version(secret, VersionSelector::Number(version)) {
-        Err(VaultError::NotFound { .. }) => Ok(false),
-        version => Ok(version?.state != VersionState::Destroyed),
     }
 }
 

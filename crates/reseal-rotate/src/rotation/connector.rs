@@ -7,9 +7,10 @@ use reseal_crypto::SecretBytes;
 use reseal_engine::CancelToken;
 
 use super::action::{Action, Field, TakesTurns, Which};
+use super::left::LeftOver;
 use crate::destinations::DestinationError;
 pub use crate::destinations::Standing;
-use crate::services::ServiceError;
+use crate::services::{Exchange, ServiceError};
 use crate::vault_cell::VaultCell;
 
 /// The values of a rotation.
@@ -19,6 +20,7 @@ pub struct Values {
     pub old: SecretBytes,
     /// What it brings out.
     pub new: SecretBytes,
+    left: Vec<SecretBytes>,
     nothing: SecretBytes,
     /// The roles that old and new let in, where a place holds them too.
     users: Option<[String; 2]>,
@@ -27,13 +29,34 @@ pub struct Values {
 impl Values {
     /// Old and new.
     pub fn new(old: SecretBytes, new: SecretBytes) -> Self {
-        Self { old, new, nothing: SecretBytes::default(), users: None }
+        Self { old, new, left: Vec::new(), nothing: SecretBytes::default(), users: None }
     }
 
     /// The values of two roles that take turns, if there are such.
     #[must_use]
     pub(super) fn of_turn(self, turn: Option<&TakesTurns>) -> Self {
         Self { users: turn.map(|turn| [turn.active.clone(), turn.idle.clone()]), ..self }
+    }
+
+    /// With what abandoned rotations left.
+    #[must_use]
+    pub(super) fn with_left(self, left: Vec<LeftOver>) -> Self {
+        Self { left: left.into_iter().map(|left| left.value).collect(), ..self }
+    }
+
+    /// What abandoned rotations left: it ends with the old value, and is refused where that is.
+    pub fn left(&self) -> &[SecretBytes] {
+        &self.left
+    }
+
+    /// All that a service may let in.
+    pub fn known(&self) -> impl Iterator<Item = &SecretBytes> {
+        [&self.old, &self.new].into_iter().chain(&self.left)
+    }
+
+    /// As services take them.
+    pub(super) fn exchange(&self) -> Exchange<'_> {
+        Exchange { old: &self.old, new: &self.new, left: &self.left }
     }
 
     /// One of them.

@@ -15,7 +15,7 @@ use crate::apps::{Compose, Container};
 use crate::error::RotateError;
 use crate::plan::{Login as PlanLogin, Plan, Server};
 use crate::services::postgres::{Turn, alternate::Pair};
-use crate::services::{self, Account, Admin, Change, Exchange, Login, Note, Proof, Service, ServiceError};
+use crate::services::{self, Account, Admin, Change, Login, Note, Proof, Service, ServiceError};
 
 /// The servers of a plan, and the values of the roles that may change others.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<'a> Logins<'a> {
         compose: Option<&Compose>,
     ) -> Result<Vec<Note>, StepError> {
         if let Action::EndSessions(at) = action {
-            self.party(at, compose).await?.may_end_sessions(exchange(values)).await?;
+            self.party(at, compose).await?.may_end_sessions(values.exchange()).await?;
             return Ok(Vec::new());
         }
         let Some((at, change)) = changed(action) else { return Ok(Vec::new()) };
@@ -118,7 +118,7 @@ impl<'a> Logins<'a> {
         values: &Values,
         compose: Option<&Compose>,
     ) -> Result<SecretBytes, StepError> {
-        Ok(self.party(at, compose).await?.capture(exchange(values)).await?)
+        Ok(self.party(at, compose).await?.capture(values.exchange()).await?)
     }
 
     pub(super) async fn probe(
@@ -130,7 +130,7 @@ impl<'a> Logins<'a> {
     ) -> Result<Standing, StepError> {
         let Some((at, change)) = changed(action) else { return Ok(Standing::Unknown) };
         let party = self.party(at, compose).await?;
-        Ok(match party.standing(change, exchange(values), kept).await? {
+        Ok(match party.standing(change, values.exchange(), kept).await? {
             services::Standing::Done => Standing::Done,
             services::Standing::NotDone => Standing::NotDone,
             services::Standing::DoneInMemory => Standing::Unknown,
@@ -146,13 +146,14 @@ impl<'a> Logins<'a> {
     ) -> Result<(), StepError> {
         if let Action::TestLogin { at, value, accepted } = action {
             let service = self.service(at, compose).await?;
-            return test(&service, at, values.get(*value), *accepted).await;
+            test(&service, at, values.get(*value), *accepted).await?;
+            return if *accepted { Ok(()) } else { test_left(&service, at, values.left()).await };
         }
         if let Action::EndSessions(at) = action {
-            return Ok(self.party(at, compose).await?.end_sessions(exchange(values)).await?);
+            return Ok(self.party(at, compose).await?.end_sessions(values.exchange()).await?);
         }
         let Some((at, change)) = changed(action) else { return Ok(()) };
-        Ok(self.party(at, compose).await?.apply(change, exchange(values), kept).await?)
+        Ok(self.party(at, compose).await?.apply(change, values.exchange(), kept).await?)
     }
 
     pub(super) async fn undo(
@@ -162,7 +163,7 @@ impl<'a> Logins<'a> {
         kept: &SecretBytes,
         compose: Option<&Compose>,
     ) -> Result<(), StepError> {
-        Ok(self.party(at, compose).await?.undo(exchange(values), kept).await?)
+        Ok(self.party(at, compose).await?.undo(values.exchange(), kept).await?)
     }
 
     async fn party(&self, at: &LoginAt, compose: Option<&Compose>) -> Result<Party, StepError> {
@@ -200,10 +201,6 @@ impl<'a> Logins<'a> {
         };
         Some(Admin { user: admin.user.clone(), value })
     }
-}
-
-fn exchange(values: &Values) -> Exchange<'_> {
-    Exchange { old: &values.old, new: &values.new }
 }
 
 fn changed(action: &Action) -> Option<(&LoginAt, Change)> {
@@ -253,6 +250,19 @@ async fn test(service: &Service, at: &LoginAt, value: &SecretBytes, accepted: bo
         }
     };
     Err(StepError::Failed(format!("{at}: {why}")))
+}
+
+/// Where the old value has ended, what abandoned rotations left has ended too.
+async fn test_left(service: &Service, at: &LoginAt, left: &[SecretBytes]) -> Result<(), StepError> {
+    for at in at.everyone() {
+        for value in left {
+            if service.login(&at.user, value).await.is_let_in(service.name())? {
+                let words = format!("{at}: a value that an abandoned rotation left still lets in");
+                return Err(StepError::Failed(words));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The URL at which a server is reached from here.

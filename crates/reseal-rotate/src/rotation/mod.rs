@@ -21,6 +21,7 @@ mod connector;
 mod finding;
 mod freeze;
 mod independent;
+mod left;
 mod lock;
 mod logins;
 mod machine;

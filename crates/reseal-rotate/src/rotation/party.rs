@@ -46,10 +46,9 @@ impl Party {
             Self::One(account) => account,
             Self::Turn(turn) => return vec![(at.to_string(), turn.service())],
         };
-        let exchange = Exchange { old: &values.old, new: &values.new };
         let mut nodes = vec![(at.to_string(), account.service().clone())];
         // Who is not let in cannot ask; that is told of the server itself.
-        for replica in account.replicas(exchange).await.unwrap_or_default() {
+        for replica in account.replicas(values.exchange()).await.unwrap_or_default() {
             nodes.push((format!("{} at {}", at.user, replica.name()), replica));
         }
         nodes

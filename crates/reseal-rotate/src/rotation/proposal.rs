@@ -16,8 +16,9 @@ use reseal_vault::{
 use super::action::{Action, Which};
 use super::connector::{StepError, Values};
 use super::freeze::{self, Asked};
+use super::left::left_over;
 use super::outside::Outside;
-use super::record::{Act, Phase, Rotation, Start, Step, latest, turn};
+use super::record::{Act, Phase, Rotation, Start, Step, rotations_of, turn};
 use crate::columns::{ColumnRun, find_second_copy, needed_kind, waiver};
 use crate::error::RotateError;
 use crate::plan::{Generate, Plan, Secret, Strategy};
@@ -87,8 +88,8 @@ impl Proposal {
     ) -> Result<Self, RotateError> {
         let settings = plan.secret(name)?;
         let full_name = plan.secret_name(name);
-        let last = vault.with(|vault| latest(vault, &full_name))?;
-        if let Some(open) = last.as_ref().filter(|last| last.is_open()) {
+        let mut rotations = vault.with(|vault| rotations_of(vault, &full_name))?;
+        if let Some(open) = rotations.last().filter(|last| last.is_open()) {
             return Err(match RotateError::open(open) {
                 RotateError::Open { secret, state, next, is_parked, .. } => {
                     RotateError::Open { secret, state, next, is_parked, in_emergency: emergency }
@@ -129,7 +130,9 @@ impl Proposal {
         } else {
             Drafted { kind: old.kind, runs: Vec::new(), at_risk: None }
         };
-        let values = Values::new(old.value, new).of_turn(turn(&steps));
+        let left = vault.with(|vault| left_over(vault, &secret, &rotations, &[&old.value, &new]))?;
+        let values = Values::new(old.value, new).with_left(left).of_turn(turn(&steps));
+        let last = rotations.pop();
         Ok(Self {
             start: Start {
                 secret: secret.to_string(),
@@ -334,7 +337,7 @@ impl Proposal {
 }
 
 impl Rotation {
-    /// The values of a rotation that was begun before.
+    /// The values of a rotation that was begun before, with what abandoned ones left.
     ///
     /// # Errors
     ///
@@ -344,7 +347,12 @@ impl Rotation {
         let old = vault.get(&secret, VersionSelector::Number(self.from))?.value;
         let new = vault.get(&secret, VersionSelector::Number(self.to))?.value;
         let old = if self.is_sync && self.from == self.to { wrong_value(&OsRandom)? } else { old };
-        Ok(Values::new(old, new).of_turn(turn(&self.steps)))
+        let mut left = Vec::new();
+        if !self.is_sync {
+            let rotations = rotations_of(vault, &self.secret)?;
+            left = left_over(vault, &secret, &rotations, &[&old, &new])?;
+        }
+        Ok(Values::new(old, new).with_left(left).of_turn(turn(&self.steps)))
     }
 
     /// Shows that the end of the old value would work, and changes nothing outside. What the checks of applications

@@ -471,11 +471,18 @@ pub fn rotations(vault: &mut Vault) -> Result<Vec<Rotation>, RotateError> {
     Ok(rotations)
 }
 
+/// Those of one secret, by its name in the vault.
+pub(super) fn rotations_of(vault: &mut Vault, secret: &str) -> Result<Vec<Rotation>, RotateError> {
+    let mut rotations = rotations(vault)?;
+    rotations.retain(|rotation| rotation.secret == secret);
+    Ok(rotations)
+}
+
 /// The newest rotation of a secret, by its name in the vault, or a sync of it that is not over.
 ///
 /// # Errors
 ///
 /// Those of [`rotations`].
 pub fn latest(vault: &mut Vault, secret: &str) -> Result<Option<Rotation>, RotateError> {
-    Ok(rotations(vault)?.into_iter().rfind(|rotation| rotation.secret == secret))
+    Ok(rotations_of(vault, secret)?.pop())
 }

@@ -28,7 +28,7 @@ pub enum Change {
     Set,
     /// The new value beside the old.
     Add,
-    /// The new value without the old.
+    /// The new value without the old, and without what was left besides.
     Remove,
 }
 
@@ -74,6 +74,15 @@ pub struct Exchange<'a> {
     pub old: &'a SecretBytes,
     /// What shall let in.
     pub new: &'a SecretBytes,
+    /// What may let in besides, left by rotations that were given up, and ends with the old value.
+    pub left: &'a [SecretBytes],
+}
+
+impl<'a> Exchange<'a> {
+    /// What lets in before the change, and not after it.
+    pub(super) fn before(&self) -> impl Iterator<Item = &'a SecretBytes> {
+        std::iter::once(self.old).chain(self.left)
+    }
 }
 
 /// A user at a node.
@@ -130,7 +139,7 @@ impl Account {
     ///
     /// [`ServiceError`] with what stands against it.
     pub async fn may_change(&self, change: Change, value: &SecretBytes) -> Result<Vec<Note>, ServiceError> {
-        let values = Exchange { old: value, new: value };
+        let values = Exchange { old: value, new: value, left: &[] };
         match &self.service {
             Service::Postgres(_) => {
                 self.refuse_overlap(change)?;
@@ -177,7 +186,7 @@ impl Account {
                 Ok(kept::pack(&RoleKept { before, old, new }))
             }
             Service::Redis(_) => {
-                Ok(kept::pack(&self.group(values, None).await?.state(&self.user, values.old).await?))
+                Ok(kept::pack(&self.group(values, None).await?.state(&self.user, values).await?))
             }
         }
     }
@@ -203,7 +212,7 @@ impl Account {
         for node in nodes {
             let old_lets_in = self.lets_in(&node, values.old).await?;
             let as_wanted = old_lets_in == (change == Change::Add) && self.lets_in(&node, values.new).await?;
-            if !as_wanted {
+            if !as_wanted || (change != Change::Add && self.any_lets_in(&node, values.left).await?) {
                 return Ok(Standing::NotDone);
             }
         }
@@ -279,6 +288,15 @@ impl Account {
 
     async fn lets_in(&self, node: &Service, value: &SecretBytes) -> Result<bool, ServiceError> {
         node.login(&self.user, value).await.is_let_in(node.name())
+    }
+
+    async fn any_lets_in(&self, node: &Service, values: &[SecretBytes]) -> Result<bool, ServiceError> {
+        for value in values {
+            if self.lets_in(node, value).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Without an administrator the user logs in with whichever value lets in now.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what failed")]
 
+mod left;
 mod no_return;
 mod random;
 mod rounds;

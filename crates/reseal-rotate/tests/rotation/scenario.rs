@@ -8,7 +8,7 @@ use reseal_crypto::slot::Opener;
 use reseal_crypto::{SecretBytes, Suite};
 use reseal_engine::CancelToken;
 use reseal_rotate::plan::Plan;
-use reseal_rotate::rotation::{Ended, Machine, NewValue, Proposal, Rotation, latest};
+use reseal_rotate::rotation::{Ended, Machine, NewValue, Proposal, Rotation, abandon, latest};
 use reseal_rotate::{RotateError, VaultCell};
 use reseal_vault::{
     CreateOptions, NewSlot, NewVersion, OpenOptions, SecretKind, SecretName, Vault, VersionSelector,
@@ -114,6 +114,19 @@ impl Stage {
         )
         .await?;
         Ok(drafted.begin(&mut self.vault, None)?.0)
+    }
+
+    /// A rotation is abandoned on its way back, and all is mended by hand but what the service lets in.
+    pub(crate) async fn abandon(&mut self) {
+        self.begin().await.unwrap();
+        self.world.broken = vec!["check a".to_owned(), "undo let the new value in".to_owned()];
+        let parked = self.ended(Command::Resume).await;
+        assert!(matches!(parked, Ended::NeedsAttention { .. }), "{parked:?}");
+        self.world.broken.clear();
+        let rotation = self.rotation();
+        abandon(&mut self.vault, vec![rotation], "it goes neither way").unwrap();
+        self.before.accepted.clone_from(&self.world.outside.accepted);
+        self.world.outside.clone_from(&self.before);
     }
 
     pub(crate) fn rotation(&mut self) -> Rotation {

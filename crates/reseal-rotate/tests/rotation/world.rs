@@ -115,11 +115,11 @@ impl World {
     }
 
     fn do_it(&mut self, action: &Action, values: &Values) -> Result<(), StepError> {
-        let (old, new) = (text(&values.old), text(&values.new));
+        let new = text(&values.new);
         match action {
             Action::SetLogin(at) => *self.accepted(at) = BTreeSet::from([new]),
             Action::AddLogin(at) => drop(self.accepted(at).insert(new)),
-            Action::RemoveLogin(at) => drop(self.accepted(at).remove(&old)),
+            Action::RemoveLogin(at) => self.accepted(at).retain(|value| !ended(values).contains(value)),
             Action::EditFile { file, edits, .. } => self.put(file, edits, values),
             Action::FeedCommand { command, value } => {
                 self.outside.fed.insert(command.join(" "), text(values.get(*value)));
@@ -131,7 +131,8 @@ impl World {
             }
             Action::TestLogin { at, value, accepted } => {
                 let value = text(values.get(*value));
-                if self.accepted(at).contains(&value) != *accepted {
+                let is_left = !accepted && !self.accepted(at).is_disjoint(&ended(values));
+                if is_left || self.accepted(at).contains(&value) != *accepted {
                     return Err(StepError::Failed("the login test".into()));
                 }
             }
@@ -155,6 +156,11 @@ impl World {
 
 fn text(value: &SecretBytes) -> String {
     value.expose_str().unwrap().to_owned()
+}
+
+/// What lets in no longer once the old value has ended.
+fn ended(values: &Values) -> BTreeSet<String> {
+    values.left().iter().chain([&values.old]).map(text).collect()
 }
 
 #[async_trait(?Send)]
@@ -189,7 +195,7 @@ impl Connector for World {
             // As Redis: what is in memory may not be in its file yet.
             Action::AddLogin(at) if self.accepted(at).contains(&new) => return Ok(Standing::Unknown),
             Action::AddLogin(_) => false,
-            Action::RemoveLogin(at) => !self.accepted(at).contains(&text(&values.old)),
+            Action::RemoveLogin(at) => self.accepted(at).is_disjoint(&ended(values)),
             _ => return Ok(Standing::Unknown),
         };
         self.dies(true).await;

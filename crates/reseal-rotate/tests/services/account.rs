@@ -25,7 +25,7 @@ impl Texts {
     }
 
     fn values(&self) -> Exchange<'_> {
-        Exchange { old: &self.old, new: &self.new }
+        Exchange { old: &self.old, new: &self.new, left: &[] }
     }
 }
 
@@ -163,6 +163,42 @@ async fn redis_overlaps_everywhere_and_survives_crashes() {
         let follower = node_of(&pair.servers[1]).0.session(with("default", values.new)).await.unwrap();
         assert_eq!(follower.has_primary_login(values.new).await, Ok(true), "{place:?}");
     }
+}
+
+/// A rotation was given up: a third password lets in everywhere, and the replica logs in at its primary with it.
+#[tokio::test]
+async fn redis_ends_what_was_left_with_the_old_value() {
+    let pair = Pair::start(PasswordIn::ConfigFile).await;
+    let (account, texts, left) = (&pair.account, &pair.texts, [value("left")]);
+    let given_up = Exchange { new: &left[0], ..texts.values() };
+    let kept = account.capture(given_up).await.unwrap();
+    account.apply(Change::Add, given_up, &kept).await.unwrap();
+
+    let values = Exchange { left: &left, ..texts.values() };
+    let kept = account.capture(values).await.unwrap();
+    account.apply(Change::Add, values, &kept).await.unwrap();
+    assert_eq!(account.standing(Change::Add, values, &kept).await, Ok(Standing::DoneInMemory));
+    let follower = node_of(&pair.servers[1]).0.session(with("default", values.new)).await.unwrap();
+    assert_eq!(follower.has_primary_login(values.new).await, Ok(true), "what was left is about to end");
+
+    let let_in = async || {
+        let mut seen = Vec::new();
+        for server in &pair.servers {
+            seen.extend(logins(&node_of(server).1, "default", &[server.password(), "left", NEW]).await);
+        }
+        seen
+    };
+    let kept = account.capture(values).await.unwrap();
+    account.apply(Change::Remove, texts.values(), &kept).await.unwrap();
+    assert_eq!(account.standing(Change::Remove, values, &kept).await, Ok(Standing::NotDone));
+    for _ in 0..2 {
+        account.apply(Change::Remove, values, &kept).await.unwrap();
+        assert_eq!(account.standing(Change::Remove, values, &kept).await, Ok(Standing::DoneInMemory));
+        let alone = [Login::Refused, Login::Refused, Login::Accepted];
+        assert_eq!(let_in().await, [alone.clone(), alone].concat());
+    }
+    account.undo(values, &kept).await.unwrap();
+    assert_eq!(let_in().await, vec![Login::Accepted; 6], "the end is taken back");
 }
 
 #[tokio::test]

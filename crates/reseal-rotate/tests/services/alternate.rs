@@ -163,7 +163,7 @@ async fn a_turn_as_a_rotation_takes_it() {
     let admin = Admin { user: "postgres".into(), value: Some(value(scene.server.password())) };
     let turn = Turn::new(scene.node.clone(), admin, PAIR);
     let (old, new) = (value(OLD), value("second"));
-    let values = Exchange { old: &old, new: &new };
+    let values = Exchange { old: &old, new: &new, left: &[] };
     let roles =
         "SELECT string_agg(format('%s %s %s', rolname, rolcanlogin, rolpassword), '; ' ORDER BY rolname)
         FROM pg_authid WHERE rolname LIKE 'app%'";

@@ -113,7 +113,7 @@ async fn redis_shows_no_value() {
             assert_eq!(prove(&service, "default", VALUE).await, Proof::Holds);
             session.set_primary_login(&new).await.unwrap();
             assert_eq!(session.has_primary_login(&new).await, Ok(true));
-            session.remove("default", &PasswordHash::of(&value(&old))).await.unwrap();
+            session.remove("default", &[PasswordHash::of(&value(&old))]).await.unwrap();
             session.set("default", &new).await.unwrap();
             session.restore("default", &before, &value(&old)).await.unwrap();
             command(at, &old, &["ECHO", "the end"]).await.unwrap();

@@ -48,10 +48,10 @@ async fn two_values_let_in_at_once() {
     let state = session.state("default").await.unwrap().unwrap();
     assert!(state.holds(&old_hash) && state.holds(&new_hash) && state.is_on && !state.takes_anything);
     for _ in 0..2 {
-        session.remove("default", &old_hash).await.unwrap();
+        session.remove("default", std::slice::from_ref(&old_hash)).await.unwrap();
         assert_eq!(logins(&service, "default", &[&old, "new"]).await, [Login::Refused, Login::Accepted]);
     }
-    let last = session.remove("default", &new_hash).await.unwrap_err();
+    let last = session.remove("default", &[new_hash]).await.unwrap_err();
     assert!(last.to_string().contains("the only one"), "{last}");
     assert_eq!(prove(&service, "default", "new").await, Proof::Holds);
 }
@@ -101,7 +101,7 @@ async fn users_are_not_made_by_mistake() {
     let no_user = |result: Result<(), ServiceError>| matches!(result, Err(ServiceError::NoUser { .. }));
     assert!(no_user(session.add("typo", &hash).await));
     assert!(no_user(session.set("typo", &value("new")).await));
-    assert!(no_user(session.remove("typo", &hash).await));
+    assert!(no_user(session.remove("typo", &[hash]).await));
     assert!(no_user(session.may_set("typo").await));
     assert!(!acl(&server, server.password()).await.contains("typo"));
 }

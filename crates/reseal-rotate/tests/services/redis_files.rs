@@ -41,7 +41,7 @@ async fn both_values_and_then_the_new_one_survive_a_crash() {
         );
 
         let session = login(&server, "new").await;
-        session.remove("default", &PasswordHash::of(&value(&old))).await.unwrap();
+        session.remove("default", &[PasswordHash::of(&value(&old))]).await.unwrap();
         for _ in 0..2 {
             assert_eq!(session.persist().await, Ok(expected));
         }
@@ -137,7 +137,7 @@ async fn a_replica_changes_with_its_primary() {
         assert_eq!(follower.set_primary_login(&value("new")).await, Ok(Persistence::ConfigFile));
         assert_eq!(follower.has_primary_login(&value("new")).await, Ok(true));
         for session in [&session, &follower] {
-            session.remove("default", &old_hash).await.unwrap();
+            session.remove("default", std::slice::from_ref(&old_hash)).await.unwrap();
             session.persist().await.unwrap();
         }
         // The link that was open proves nothing.

@@ -65,8 +65,7 @@ impl Herald {
     /// These values must not stand in a notice, wherever they may come from.
     pub(crate) fn know(&self, values: &Values) {
         let mut known = self.known.borrow_mut();
-        known.add(&values.old);
-        known.add(&values.new);
+        values.known().for_each(|value| known.add(value));
     }
 
     /// Sends a notice beside whatever else happens.

@@ -206,9 +206,9 @@ impl<'a> Outside<'a> {
     async fn app(&mut self, name: &str, values: &Values) -> Result<App, StepError> {
         let app = self.plan_app(name)?;
         let compose = if app.compose.is_some() { Some(self.compose().await?) } else { None };
-        let runner = self.runner.knowing([&values.old, &values.new]);
+        let runner = self.runner.knowing(values.known());
         let app = App::new(name, app, &runner, compose.as_ref()).map_err(of_app)?;
-        Ok(app.knowing(&[&values.old, &values.new]))
+        Ok(app.knowing(&values.known().collect::<Vec<_>>()))
     }
 
     fn plan_app(&self, name: &str) -> Result<&'a plan::App, StepError> {
@@ -268,8 +268,8 @@ impl<'a> Outside<'a> {
     async fn checker(&mut self, checks: &[plan::Check], values: &Values) -> Result<Checker, StepError> {
         let inside = checks.iter().any(|check| check.inside.is_some());
         let compose = if inside { Some(self.compose().await?) } else { None };
-        let runner = self.runner.knowing([&values.old, &values.new]);
-        let compose = compose.map(|compose| compose.knowing([&values.old, &values.new]));
+        let runner = self.runner.knowing(values.known());
+        let compose = compose.map(|compose| compose.knowing(values.known()));
         Ok(Checker::new(&runner, &self.http, compose.as_ref()))
     }
 
@@ -335,7 +335,10 @@ impl<'a> Outside<'a> {
         let keys = if old_works {
             Keys { taken: vec![new, old], refused: Vec::new() }
         } else {
-            Keys { taken: vec![new], refused: vec![old] }
+            let named =
+                |left: &SecretBytes| ("a value that an abandoned rotation left".to_owned(), left.clone());
+            let left = values.left().iter().map(named);
+            Keys { taken: vec![new], refused: [old].into_iter().chain(left).collect() }
         };
         let plan = self.plan.secret(&self.secret).map_err(failed)?.check;
         let checker = self.checker(&plan, values).await?.keys(keys);
@@ -381,7 +384,7 @@ impl<'a> Outside<'a> {
         stdin: Option<&SecretBytes>,
         values: &Values,
     ) -> Result<(), StepError> {
-        let runner = self.runner.knowing([&values.old, &values.new]);
+        let runner = self.runner.knowing(values.known());
         let mut call = Call::new(command);
         if let Some(value) = stdin {
             call = call.stdin(value.clone());
@@ -404,7 +407,7 @@ impl<'a> Outside<'a> {
         values: &Values,
     ) -> Result<(), StepError> {
         let Some(service) = inside else { return self.call(command, None, values).await };
-        let compose = self.compose().await?.knowing([&values.old, &values.new]);
+        let compose = self.compose().await?.knowing(values.known());
         let ended = compose.exec(service, command, None, COMMAND).await.map_err(of_app)?;
         if ended.success() {
             return Ok(());
@@ -521,10 +524,11 @@ impl Connector for Outside<'_> {
         let Action::SaveOutput { command, inside, .. } = action else {
             return Ok(Box::new(std::io::empty()));
         };
-        let known = [&values.old, &values.new];
         let stream = match inside {
-            Some(service) => self.compose().await?.knowing(known).stream(service, command).map_err(of_app)?,
-            None => self.runner.knowing(known).stream(&Call::new(command)).map_err(failed)?,
+            Some(service) => {
+                self.compose().await?.knowing(values.known()).stream(service, command).map_err(of_app)?
+            }
+            None => self.runner.knowing(values.known()).stream(&Call::new(command)).map_err(failed)?,
         };
         Ok(Box::new(stream))
     }

@@ -95,19 +95,17 @@ impl Group {
         Ok(found)
     }
 
-    /// What lets the user in everywhere. `old` is what replicas log in with if they do so as this user.
+    /// What lets the user in everywhere, and which replicas log in as this user, with the old value or what was left.
     ///
     /// # Errors
     ///
     /// [`ServiceError::NoUser`], [`ServiceError::Rights`].
-    pub async fn state(&self, user: &str, old: &SecretBytes) -> Result<GroupState, ServiceError> {
+    pub async fn state(&self, user: &str, values: Exchange<'_>) -> Result<GroupState, ServiceError> {
         let mut members = Vec::new();
         for (replica, session) in &self.members {
             let missing = || ServiceError::NoUser { node: session.node().to_owned(), user: user.to_owned() };
             let before = session.state(user).await?.ok_or_else(missing)?;
-            let follows_as_user = replica.is_some()
-                && session.primary_user().await? == user
-                && session.has_primary_login(old).await?;
+            let follows_as_user = replica.is_some() && follows_as(session, user, values).await?;
             members.push(Member { replica: replica.clone(), before, follows_as_user });
         }
         Ok(GroupState { members })
@@ -129,7 +127,10 @@ impl Group {
             match change {
                 Change::Set => session.set(user, values.new).await?,
                 Change::Add => session.add(user, &PasswordHash::of(values.new)).await?,
-                Change::Remove => session.remove(user, &PasswordHash::of(values.old)).await?,
+                Change::Remove => {
+                    let ended: Vec<_> = values.before().map(PasswordHash::of).collect();
+                    session.remove(user, &ended).await?;
+                }
             }
         }
         self.follow(values.new, state).await
@@ -191,6 +192,19 @@ impl Group {
     fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.members.iter().map(|(_, session)| session)
     }
+}
+
+/// Whether a replica logs in at its primary as this user, with a value that lets in before a change.
+async fn follows_as(session: &Session, user: &str, values: Exchange<'_>) -> Result<bool, ServiceError> {
+    if session.primary_user().await? != user {
+        return Ok(false);
+    }
+    for value in values.before() {
+        if session.has_primary_login(value).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn open(node: &Node, accesses: &[Access<'_>]) -> Result<Session, ServiceError> {

@@ -138,22 +138,26 @@ impl Session {
         self.ask("add a password", &["ACL", "SETUSER", user, &format!("#{}", hash.0)]).await
     }
 
-    /// Takes one password away. One that is gone already is no error; connections that it opened stay.
+    /// Takes passwords away, all at once. One that is gone already is no error; connections that they opened stay.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Failed`] if it is the only one, [`ServiceError::NoUser`], [`ServiceError::Rights`].
-    pub async fn remove(&self, user: &str, hash: &PasswordHash) -> Result<(), ServiceError> {
+    /// [`ServiceError::Failed`] if the user has no other, [`ServiceError::NoUser`], [`ServiceError::Rights`].
+    pub async fn remove(&self, user: &str, hashes: &[PasswordHash]) -> Result<(), ServiceError> {
         let doing = "remove a password";
         let state = self.state(user).await?.ok_or_else(|| self.no_user(user))?;
-        if !state.holds(hash) {
+        let (ended, kept): (Vec<_>, Vec<_>) =
+            state.passwords.iter().partition(|password| hashes.contains(password));
+        if ended.is_empty() {
             return Ok(());
         }
-        if state.passwords.len() == 1 {
+        if kept.is_empty() {
             let reason = "it is the only one".to_owned();
             return Err(ServiceError::Failed { node: self.node().to_owned(), doing, reason });
         }
-        self.ask(doing, &["ACL", "SETUSER", user, &format!("!{}", hash.0)]).await
+        let words: Vec<_> = ended.iter().map(|password| format!("!{}", password.0)).collect();
+        let words = words.iter().map(String::as_str);
+        self.ask(doing, &["ACL", "SETUSER", user].into_iter().chain(words).collect::<Vec<_>>()).await
     }
 
     /// Lets this value in and no other, at once. Before version 6 the value itself is sent, as `requirepass`.

@@ -109,7 +109,7 @@ pub(super) fn abandoned_words(rotation: &Rotation, current: Option<u64>) -> Stri
     let may_let_both_in = |step: &Step| step.is_begun() && matches!(step.action, Action::AddLogin(_));
     if rotation.steps.iter().any(may_let_both_in) {
         words.push_str(
-            "\n  its server may let both values in, and nothing ends the other one: end it there by hand",
+            "\n  its server may let both values in: the next rotation ends the other one together with its own old value",
         );
     }
     words
