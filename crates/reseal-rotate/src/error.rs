@@ -276,6 +276,8 @@ pub enum RotateError {
         step: String,
         /// What stands in its way.
         why: String,
+        /// What is safe to do next.
+        hint: Option<String>,
     },
     /// There is no rotation to do this with.
     #[error("`{secret}` has no rotation to {what}")]
@@ -339,6 +341,10 @@ pub enum RotateError {
     Interrupted {
         /// The secret.
         secret: String,
+        /// Its name in the plan.
+        name: String,
+        /// What goes on with it.
+        next: &'static str,
     },
     /// A file or directory beside the plan or the vault cannot be used.
     #[error("cannot use {}", path.display())]
@@ -463,6 +469,10 @@ impl RotateError {
             Self::Open { secret, next, .. } => {
                 format!("finish it with `reseal {next} {secret}`, or take it back with `reseal rotate rollback {secret}`")
             }
+            Self::Interrupted { name, next, .. } => {
+                format!("go on with `reseal {next} {name}`, or take it back with `reseal rotate rollback {name}`")
+            }
+            Self::Rehearsal { hint, .. } => return hint.clone(),
             Self::NotAbandoned { secret, .. } => {
                 format!("mend what stands in the way, then `reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
             }

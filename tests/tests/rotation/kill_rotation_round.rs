@@ -202,7 +202,8 @@ fn kill_rotation_of_a_sync_of_two_by_a_signal() {
     let mut said = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
     assert!(said.any(|line| line.contains("stopping after the step in hand")), "it hears of it");
     desk.write("go", "", 0o600);
-    said.for_each(drop);
+    let hints = said.filter(|line| line.contains("go on with `reseal sync key`")).count();
+    assert_eq!(hints, 1, "both go on by one command");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     assert!(rotations(&desk, "interrupted").is_some());
     let log = desk.run(&["audit", "log", "--json"]).expect(0).json().to_string();

@@ -113,6 +113,18 @@ impl StepError {
         matches!(self, Self::Service(error) if error.wants_another_value())
     }
 
+    /// What is safe to do next about a secret, by its names in the plan and in the vault.
+    pub(super) fn hint(&self, name: &str, secret: &str) -> Option<String> {
+        match self {
+            Self::Service(error) => error.hint(),
+            Self::Destination(DestinationError::Drifted { .. }) => Some(format!(
+                "`reseal check {name}` says what stands where. If the vault is right, `reseal sync {name}` writes its value; \
+                 else store the one that is in use first: `reseal put {secret} --vault-only`"
+            )),
+            _ => None,
+        }
+    }
+
     /// Whether nothing is known of the service, because it is not reached.
     pub(super) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Service(ServiceError::Unreachable { .. }) | Self::Failed(_))

@@ -198,6 +198,7 @@ impl Proposal {
                     secret: self.start.name.clone(),
                     step: format!("re-encrypt {name}"),
                     why,
+                    hint: None,
                 };
                 let survey = run.survey().await?;
                 if !survey.refusals().is_empty() {
@@ -208,7 +209,7 @@ impl Proposal {
             }
             for step in &self.start.steps {
                 let rehearsed = outside.rehearse(&step.action, &self.values).await;
-                rehearsed.map_err(|why| not_rehearsed(&self.start.name, &step.action, why))?;
+                rehearsed.map_err(|why| self.start.not_rehearsed(&step.action, why))?;
             }
             self.start.baselines.clone_from(outside.baselines());
             Ok(())
@@ -226,7 +227,7 @@ impl Proposal {
         }
         let is_turned = outside.is_turned(at, Which::Old, &self.values.old).await;
         // Where neither is let in, the rehearsal of the step says so.
-        if is_turned.map_err(|why| not_rehearsed(&self.start.name, action, why))? == Some(true) {
+        if is_turned.map_err(|why| self.start.not_rehearsed(action, why))? == Some(true) {
             self.start.steps.iter_mut().for_each(|step| step.action.swap_turn());
             self.values = self.values.clone().of_turn(turn(&self.start.steps));
         }
@@ -369,7 +370,7 @@ impl Rotation {
         outside.forget_baselines();
         for step in self.steps.iter().filter(|step| step.act == Act::Retire) {
             let rehearsed = outside.rehearse(&step.action, values).await;
-            rehearsed.map_err(|why| not_rehearsed(&self.name, &step.action, why))?;
+            rehearsed.map_err(|why| not_rehearsed((&self.name, &self.secret), &step.action, why))?;
         }
         self.set_baselines(outside.baselines());
         Ok(())
@@ -385,8 +386,16 @@ impl Rotation {
     }
 }
 
-pub(super) fn not_rehearsed(secret: &str, action: &Action, why: StepError) -> RotateError {
-    RotateError::Rehearsal { secret: secret.to_owned(), step: action.to_string(), why: why.to_string() }
+impl Start {
+    pub(super) fn not_rehearsed(&self, action: &Action, why: StepError) -> RotateError {
+        not_rehearsed((&self.name, &self.secret), action, why)
+    }
+}
+
+/// A step of a secret, by its names in the plan and in the vault, that would not work.
+fn not_rehearsed((name, secret): (&str, &str), action: &Action, why: StepError) -> RotateError {
+    let hint = why.hint(name, secret);
+    RotateError::Rehearsal { secret: name.to_owned(), step: action.to_string(), why: why.to_string(), hint }
 }
 
 /// The runs that a new key of columns asks for.

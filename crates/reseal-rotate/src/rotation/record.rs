@@ -402,6 +402,11 @@ impl Rotation {
         RotateError::SyncOvertaken { name: self.name.clone(), version: self.to }
     }
 
+    pub(super) fn interrupted(&self) -> RotateError {
+        let next = if self.is_sync { "sync" } else { "rotate resume" };
+        RotateError::Interrupted { secret: self.secret.clone(), name: self.name.clone(), next }
+    }
+
     /// What it does, as the audit log has it.
     pub(super) fn doing(&self) -> &'static str {
         if self.is_sync { "sync" } else { "rotate" }

@@ -140,7 +140,7 @@ impl<'a> Round<'a> {
 
     /// Who was driven when a signal came has been saved; the others are now.
     fn kept<T>(&mut self, vault: &mut Vault, ended: Result<T, RotateError>) -> Result<T, RotateError> {
-        if let Err(RotateError::Interrupted { secret }) = &ended {
+        if let Err(RotateError::Interrupted { secret, .. }) = &ended {
             let is_other = |one: &Rotation| one.secret != *secret;
             self.transact(vault, is_other, |rotation, batch| {
                 rotation.store(batch)?;

@@ -9,7 +9,7 @@ use super::claim::Claim;
 use super::connector::Values;
 use super::finding::{Finding, Subject, Truth};
 use super::outside::Outside;
-use super::proposal::{digest, not_rehearsed};
+use super::proposal::digest;
 use super::record::{Act, Rotation, Start, Step};
 use crate::error::RotateError;
 use crate::plan::{Plan, Strategy};
@@ -74,7 +74,7 @@ impl Sync {
         outside.mending();
         for step in &self.start.steps {
             let rehearsed = outside.rehearse(&step.action, &self.values).await;
-            rehearsed.map_err(|why| not_rehearsed(&self.start.name, &step.action, why))?;
+            rehearsed.map_err(|why| self.start.not_rehearsed(&step.action, why))?;
         }
         self.start.baselines.clone_from(outside.baselines());
         Ok(())
@@ -134,6 +134,7 @@ fn refuse_unproved(claim: &Claim, found: &[Vec<Finding>]) -> Result<(), RotateEr
                 secret: claim.name.clone(),
                 step: step.action.to_string(),
                 why,
+                hint: None,
             });
         }
     }

@@ -149,6 +149,35 @@ fn what_goes_neither_way_is_given_up_and_put_right_by_hand() {
     assert!(session.json(&["rotate", "status", "api/key"])["secrets"][0]["owed_reason"].is_null());
 }
 
+/// Commands of the vault know a secret by its whole name, those of the plan by the one without the prefix.
+#[test]
+fn hints_name_the_secret_as_their_command_does() {
+    let session = session();
+    fs::write(session.path("reseal.toml"), PLAN.replacen("schema = 1", "schema = 1\nprefix = \"crm/\"", 1))
+        .unwrap();
+    session.feed(&["put", "crm/api/key", "-"], b"first-value").done();
+    fs::write(session.path(".env"), ENV.replace("first-value", "two")).unwrap();
+    let refused = session.run(&["rotate", "api/key"]).code(8);
+    for next in ["reseal check api/key", "reseal sync api/key", "reseal put crm/api/key --vault-only"] {
+        assert!(refused.stderr.contains(&format!("`{next}`")), "{next}: {refused:?}");
+    }
+    let told = session.run(&["check", "api/key"]).code(14);
+    assert!(told.stdout.contains("api/key: `reseal sync api/key`"), "{told:?}");
+
+    fs::write(session.path(".env"), ENV).unwrap();
+    fs::write(session.path("broken"), "").unwrap();
+    session.run(&["rotate", "api/key"]).code(10);
+    let given_up = session.run(&["rotate", "abandon", "api/key", "--reason", "by hand", "-y"]).done();
+    for next in [
+        "reseal check api/key",
+        "reseal revert crm/api/key --to VERSION --vault-only",
+        "reseal put crm/api/key --vault-only",
+        "reseal sync api/key",
+    ] {
+        assert!(given_up.stdout.contains(&format!("`{next}`")), "{next}: {given_up:?}");
+    }
+}
+
 /// A session whose rotation of `api/key` waits for somebody: a command that runs last failed.
 fn parked_past_return() -> Session {
     let session = session();
@@ -202,7 +231,10 @@ fn rollback_brings_the_old_value_back_while_it_works() {
 fn a_file_that_holds_another_value_is_refused_before_any_change() {
     let session = session();
     fs::write(session.path(".env"), ENV.replace("'first-value'", "two")).unwrap();
-    session.run(&["rotate", "api/key"]).code(8).says("API_KEY is not the current value");
+    let refused = session.run(&["rotate", "api/key"]).code(8).says("API_KEY is not the current value");
+    for next in ["reseal check api/key", "reseal sync api/key", "reseal put api/key --vault-only"] {
+        assert!(refused.stderr.contains(&format!("`{next}`")), "{refused:?}");
+    }
     fs::write(session.path(".env"), ENV.replace("API_KEY_OLD=\n", "")).unwrap();
     session.run(&["rotate", "api/key"]).code(8).says("no variable API_KEY_OLD");
     assert_eq!(value(&session, &[]), "first-value");
@@ -255,7 +287,9 @@ fn ctrl_c_between_two_steps_keeps_the_state_and_resume_goes_on() {
     }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    Ended::of(child.wait_with_output().unwrap()).code(130).says("its state is kept");
+    let stopped = Ended::of(child.wait_with_output().unwrap()).code(130).says("its state is kept");
+    let next = "`reseal rotate resume api/key`, or take it back with `reseal rotate rollback api/key`";
+    assert_eq!(stopped.stderr.matches(next).count(), 1, "{stopped:?}");
     assert!(session.path("running").exists(), "the step in hand came to its end");
     let told = session.json(&["rotate", "status", "api/key"]);
     assert_eq!(told["secrets"][0]["rotation"]["state"], "changing");

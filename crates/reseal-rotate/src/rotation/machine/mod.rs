@@ -484,7 +484,7 @@ impl<'a, 'v> Machine<'a, 'v> {
     /// What is known is made durable: the next command need not find it out.
     fn interrupted(&mut self) -> RotateError {
         match self.save(failed(self.rotation.doing(), "interrupted")) {
-            Ok(()) => RotateError::Interrupted { secret: self.rotation.secret.clone() },
+            Ok(()) => self.rotation.interrupted(),
             Err(error) => error,
         }
     }
