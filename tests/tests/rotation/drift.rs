@@ -3,8 +3,8 @@
 use reseal_tests::command::Ended;
 use reseal_tests::stand_in::{Compose, StandIn};
 
-use crate::kill_rotation_desk::OLD;
-use crate::kill_rotation_services::{Postgres, ROOT, Redis, Service, ask, postgres_plan};
+use crate::kill_rotation_desk::{Desk, OLD};
+use crate::kill_rotation_services::{OVERLAP, Postgres, ROOT, Redis, Service, ask, postgres_plan};
 
 /// A unit with its values in one file: whole, in a URL, in a list and in a JSON document.
 struct World {
@@ -285,4 +285,23 @@ async fn drift_sync_makes_it_true_with_the_current_values() {
     }
     assert_eq!(world.read_env(), good);
     world.check_true();
+}
+
+/// Where the plan has a prefix, the vault knows the secret by another name than the plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_hints_name_the_secret_as_their_command_does() {
+    let redis = Redis::start();
+    redis.reset().await;
+    let desk = Desk::with_servers(&OVERLAP, &redis.plan());
+    let plan = desk.read("reseal.toml").replacen("schema = 1", "schema = 1\nprefix = \"crm/\"", 1);
+    desk.write("reseal.toml", &plan, 0o600);
+    desk.put("crm/key", OLD);
+    desk.run(&["check", "key"]).expect(0);
+    let by_hand = ["ACL", "SETUSER", "app", "resetpass", ">by-hand"];
+    ask::<()>(&mut redis.admin().await, &by_hand).await;
+    let store = "`reseal put crm/key --vault-only`, then ";
+    let told = desk.run(&["check", "key"]).expect(14);
+    assert!(told.stdout.contains(&format!("{store}`reseal sync key`")), "{told:?}");
+    let refused = desk.run(&["sync", "key"]).expect(8);
+    assert!(refused.stderr.contains(&format!("{store}sync")), "{refused:?}");
 }
