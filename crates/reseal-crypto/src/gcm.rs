@@ -79,7 +79,8 @@ impl<C: Aes> Gcm<C> {
     }
 }
 
-/// [`Gcm::seal`] by a key for one value. Nothing is copied: a schedule has room for that of every backend.
+/// [`Gcm::seal`] by a key for one value. Not by way of a [`Gcm`]: a schedule has room for that of every backend, and would
+/// be copied.
 pub(crate) fn seal_once<C: Aes + KeyInit>(
     key: &Key<C>,
     nonce: &[u8; NONCE_LEN],
@@ -123,11 +124,11 @@ fn seal<C: Aes>(
     out: &mut Vec<u8>,
 ) {
     let start = out.len();
-    let mask = push_keystream(cipher, nonce, plaintext.len(), out);
+    let mut mask = push_keystream(cipher, nonce, plaintext.len(), out);
     let end = start + plaintext.len();
     xor(&mut out[start..end], plaintext);
     truncate_wiping(out, end);
-    let tag = tag(hash, mask, aad, &out[start..]);
+    let tag = tag(hash, &mut mask, aad, &out[start..]);
     out.extend_from_slice(&tag);
 }
 
@@ -141,9 +142,9 @@ fn open<C: Aes>(
 ) -> Result<(), Unauthentic> {
     let (ciphertext, sealed_tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Unauthentic)?;
     let start = out.len();
-    let mask = push_keystream(cipher, nonce, ciphertext.len(), out);
+    let mut mask = push_keystream(cipher, nonce, ciphertext.len(), out);
     // As one number: byte for byte the comparison takes as long as the block cipher.
-    let expected = u128::from_ne_bytes(tag(hash, mask, aad, ciphertext));
+    let expected = u128::from_ne_bytes(tag(hash, &mut mask, aad, ciphertext));
     if !bool::from(expected.ct_eq(&u128::from_ne_bytes(*sealed_tag))) {
         truncate_wiping(out, start);
         return Err(Unauthentic);
@@ -171,8 +172,8 @@ fn push_keystream<C: Aes>(cipher: &C, nonce: &[u8; NONCE_LEN], len: usize, out: 
     counters[last]
 }
 
-/// The hash is made here: it is as large as a short value is, and would be copied on its way.
-fn tag(hash: impl FnOnce() -> GHash, mut mask: Block, aad: &[u8], ciphertext: &[u8]) -> [u8; TAG_LEN] {
+/// Uses up the mask. The hash is made here: it is longer than most values, and would be copied on its way.
+fn tag(hash: impl FnOnce() -> GHash, mask: &mut Block, aad: &[u8], ciphertext: &[u8]) -> [u8; TAG_LEN] {
     let mut hash = hash();
     let mut lengths = [0; BLOCK];
     lengths[..8].copy_from_slice(&(aad.len() as u64 * 8).to_be_bytes());
@@ -191,7 +192,7 @@ fn tag(hash: impl FnOnce() -> GHash, mut mask: Block, aad: &[u8], ciphertext: &[
         hash.update(&[lengths.into()]);
     }
     let mut tag: [u8; TAG_LEN] = hash.finalize().into();
-    xor(&mut tag, &mask);
+    xor(&mut tag, mask);
     // With the tag that is stored it would tell what the hash came to, and so its key.
     mask.as_mut_slice().zeroize();
     tag

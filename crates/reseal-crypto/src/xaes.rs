@@ -40,7 +40,8 @@ impl XaesKey {
 
     /// Appends ciphertext and tag of `plaintext` to `out`.
     pub(crate) fn seal(&self, nonce: &[u8; 24], aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-        let (key, nonce) = self.derive(nonce);
+        let mut key = Zeroizing::new([0; 32]);
+        let nonce = self.derive(nonce, &mut key);
         gcm::seal_once::<Aes256Enc>((&*key).into(), &nonce, aad, plaintext, out);
     }
 
@@ -56,14 +57,14 @@ impl XaesKey {
         sealed: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unauthentic> {
-        let (key, nonce) = self.derive(nonce);
+        let mut key = Zeroizing::new([0; 32]);
+        let nonce = self.derive(nonce, &mut key);
         gcm::open_once::<Aes256Enc>((&*key).into(), &nonce, aad, sealed, out)
     }
 
-    /// The AES-256-GCM key of this nonce, and the 96 bits that key takes as its own nonce.
-    fn derive(&self, nonce: &[u8; 24]) -> (Zeroizing<[u8; 32]>, [u8; 12]) {
-        let mut key = Zeroizing::new([0; 32]);
-        let (halves, _) = aes::Block::slice_as_chunks_mut(&mut *key);
+    /// Writes the AES-256-GCM key of this nonce to `key`, and gives the 96 bits that key takes as its own nonce.
+    fn derive(&self, nonce: &[u8; 24], key: &mut [u8; 32]) -> [u8; 12] {
+        let (halves, _) = aes::Block::slice_as_chunks_mut(key);
         for (counter, half) in (1..).zip(halves.iter_mut()) {
             half[..4].copy_from_slice(&[0, counter, b'X', 0]);
             half[4..].copy_from_slice(&nonce[..12]);
@@ -72,6 +73,6 @@ impl XaesKey {
         self.cipher.encrypt_blocks(halves);
         let mut short = [0; 12];
         short.copy_from_slice(&nonce[12..]);
-        (key, short)
+        short
     }
 }

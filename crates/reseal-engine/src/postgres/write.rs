@@ -26,7 +26,7 @@ const SKIP_LOCKED_FOR: Duration = Duration::from_secs(60);
 /// take as long as large values need.
 const FEW_ROWS: usize = 4;
 const FEW_ROWS_MS: u64 = 60_000;
-/// About how many rows of a batch are compared here where no trigger runs.
+/// How many rows of a batch are compared here where no trigger runs; fewer where some of them were not written.
 const COMPARED: usize = 8;
 
 /// How rows held by others are treated.
