@@ -209,17 +209,14 @@ impl Runner {
         known: Known,
     ) -> Self {
         let environment = environment.into_iter().filter(|(name, _)| is_passed_on(name)).collect();
-        let withheld = known.clone();
+        let (withheld, known) = (known.clone(), known.sharing());
         Self(Arc::new(Surroundings { directory: directory.to_owned(), environment, withheld, known }))
     }
 
-    /// The same, where these values are taken out of what programs say too. They are no reason to keep a word from one: what
-    /// is a password somewhere may be a name elsewhere.
-    #[must_use]
-    pub fn hiding<'a>(&self, values: impl IntoIterator<Item = &'a SecretBytes>) -> Self {
-        let mut inner = Surroundings::clone(&self.0);
-        values.into_iter().for_each(|value| inner.known.add(value));
-        Self(Arc::new(inner))
+    /// Takes these values out of what programs say too, from now on, whichever of its clones runs them and all that were made
+    /// of them. They are no reason to keep a word from one: what is a password somewhere may be a name elsewhere.
+    pub fn hide<'a>(&self, values: impl IntoIterator<Item = &'a SecretBytes>) {
+        values.into_iter().for_each(|value| self.0.known.add_for_all(value));
     }
 
     /// The same, for more known values: those that a rotation has just made.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -23,8 +24,19 @@ const TAIL: usize = 64 << 10;
 /// Values of fewer than four bytes are not looked for.
 #[derive(Clone, Default)]
 pub struct Known {
-    /// By their first byte; the longest first, so that a value wins over another one inside it.
-    spellings: BTreeMap<u8, Vec<SecretBytes>>,
+    own: Spellings,
+    /// What it and all its clones are told later.
+    common: Option<Arc<RwLock<Spellings>>>,
+}
+
+/// By their first byte; the longest first, so that a value wins over another one inside it.
+#[derive(Clone, Default)]
+struct Spellings(BTreeMap<u8, Vec<SecretBytes>>);
+
+/// All that is known at a moment.
+struct View<'a> {
+    own: &'a Spellings,
+    common: Option<RwLockReadGuard<'a, Spellings>>,
 }
 
 impl Known {
@@ -35,29 +47,34 @@ impl Known {
         known
     }
 
+    /// The same; its clones from here on share what [`add_for_all`](Self::add_for_all) tells one of them.
+    #[must_use]
+    pub fn sharing(self) -> Self {
+        Self { common: Some(Arc::default()), ..self }
+    }
+
     /// Looks out for one more.
     pub fn add(&mut self, value: &SecretBytes) {
-        if value.len() < SHORTEST {
-            return;
-        }
-        for spelling in spellings(value) {
-            // EXPOSE: a byte to find it by.
-            let alike = self.spellings.entry(spelling.expose()[0]).or_default();
-            if !alike.contains(&spelling) {
-                let at = alike.partition_point(|longer| longer.len() >= spelling.len());
-                alike.insert(at, spelling);
-            }
+        self.own.add(value);
+    }
+
+    /// Lets all that share with it look out for one more.
+    pub fn add_for_all(&self, value: &SecretBytes) {
+        if let Some(common) = &self.common {
+            common.write().unwrap_or_else(PoisonError::into_inner).add(value);
         }
     }
 
     /// Whether one of the values stands in these bytes, in any spelling.
     pub fn occurs_in(&self, bytes: &[u8]) -> bool {
-        (0..bytes.len()).any(|at| self.at(&bytes[at..]).is_some())
+        let view = self.view();
+        (0..bytes.len()).any(|at| view.at(&bytes[at..]).is_some())
     }
 
     /// The text with [`MASK`] in place of every value, and of every password in a URL, known or not; bytes that are not
     /// UTF-8 become U+FFFD, control characters other than newline and tab become spaces.
     pub fn scrub(&self, bytes: &[u8]) -> String {
+        let view = self.view();
         let mut clean = Zeroizing::new(Vec::new());
         let mut password = 0..0;
         let mut at = 0;
@@ -67,7 +84,7 @@ impl Known {
             if rest.starts_with(b"://") {
                 password = password_of_url(rest).map_or(0..0, |found| at + found.start..at + found.end);
             }
-            let masked = if password.contains(&at) { Some(password.end - at) } else { self.at(rest) };
+            let masked = if password.contains(&at) { Some(password.end - at) } else { view.at(rest) };
             match masked {
                 Some(_) => clean.extend_from_slice(MASK.as_bytes()),
                 None => clean.push(bytes[at]),
@@ -95,15 +112,55 @@ impl Known {
 
     /// The whole lines at the end of a text whose beginning was cut off: half a value is not recognised.
     pub(crate) fn after_cut<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let longest = self.spellings.values().flatten().map(SecretBytes::len).max().unwrap_or(0);
-        let torn = longest.min(bytes.len());
+        let torn = self.view().longest().min(bytes.len());
         let newline = bytes[torn..].iter().position(|byte| *byte == b'\n');
         &bytes[newline.map_or(bytes.len(), |at| torn + at + 1)..]
     }
 
+    fn view(&self) -> View<'_> {
+        let common = self.common.as_ref();
+        let common = common.map(|common| common.read().unwrap_or_else(PoisonError::into_inner));
+        View { own: &self.own, common }
+    }
+}
+
+impl View<'_> {
     /// The length of the value that these bytes begin with.
     fn at(&self, bytes: &[u8]) -> Option<usize> {
-        let alike = self.spellings.get(bytes.first()?)?;
+        self.all().filter_map(|spellings| spellings.at(bytes)).max()
+    }
+
+    fn longest(&self) -> usize {
+        self.all()
+            .flat_map(|spellings| spellings.0.values().flatten())
+            .map(SecretBytes::len)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Spellings> {
+        [self.own].into_iter().chain(self.common.as_deref())
+    }
+}
+
+impl Spellings {
+    fn add(&mut self, value: &SecretBytes) {
+        if value.len() < SHORTEST {
+            return;
+        }
+        for spelling in spellings(value) {
+            // EXPOSE: a byte to find it by.
+            let alike = self.0.entry(spelling.expose()[0]).or_default();
+            if !alike.contains(&spelling) {
+                let at = alike.partition_point(|longer| longer.len() >= spelling.len());
+                alike.insert(at, spelling);
+            }
+        }
+    }
+
+    fn at(&self, bytes: &[u8]) -> Option<usize> {
+        let alike = self.0.get(bytes.first()?)?;
+        // EXPOSE: compared with what is to be shown.
         let found = alike.iter().find(|spelling| bytes.starts_with(spelling.expose()));
         found.map(SecretBytes::len)
     }
@@ -197,6 +254,20 @@ mod tests {
     fn a_value_inside_another_does_not_leave_its_end() {
         let (short, long) = (SecretBytes::copy_from(b"pass"), SecretBytes::copy_from(b"pass-word"));
         assert_eq!(Known::new([&short, &long]).scrub(b"pass-word pass"), "[secret] [secret]");
+    }
+
+    #[test]
+    fn what_one_is_told_for_all_its_clones_know() {
+        let (short, long) = (SecretBytes::copy_from(b"pass"), SecretBytes::copy_from(b"pass-word"));
+        let alone = Known::new([&short]);
+        let one = alone.clone().sharing();
+        let mut other = one.clone();
+        other.add(&SecretBytes::copy_from(b"its own"));
+        one.add_for_all(&long);
+        assert_eq!(other.scrub(b"pass-word pass its own"), "[secret] [secret] [secret]");
+        assert_eq!(other.last_lines(b"pass-word", 1), ["[secret]"]);
+        assert_eq!(one.scrub(b"its own"), "its own");
+        assert_eq!(alone.scrub(b"pass-word"), "[secret]-word", "who shares nothing is told nothing");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::kill_rotation_services::{
     IN_PLACE, OVERLAP, Postgres, ROOT, ROTATE, Redis, Service, postgres_plan,
 };
 use crate::kill_rotation_wire::{Fault, Plant};
+use crate::side_by_side;
 
 fn desk_at(postgres: &Postgres, case: &Case) -> Desk {
     let desk = Desk::with_servers(case, &postgres_plan(&format!("url = {}", postgres.url())));
@@ -89,6 +90,35 @@ async fn fault_a_value_against_a_rule_of_the_service() {
     assert_eq!(refusals_left(directory.path()), 0);
     desk.check_new("the second value is taken");
     assert!(postgres.accepts(&desk.current()).await && !postgres.accepts(OLD).await);
+}
+
+/// What begins before another value is drawn shows neither of the two.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_a_value_drawn_late_is_shown_by_nobody() {
+    let postgres = Postgres::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    set_rule(&postgres, directory.path()).await;
+    let desk = side_by_side::desk("true");
+    let server = postgres_plan(&format!("url = {}", postgres.url()));
+    let at_server = format!("{server}[secrets.key]\nserver = \"db\"\nuser = \"app\"");
+    desk.write("reseal.toml", &desk.read("reseal.toml").replace("[secrets.key]", &at_server), 0o600);
+    desk.put("root", ROOT);
+    // The other one comes over once this one has, and shows what that runs with.
+    let shows = "#!/bin/sh\nif [ \"$1\" = b ] && [ ! -e shown ]; then\n\
+        for i in $(seq 3000); do [ -e restarted-a ] && break; sleep 0.02; done\n\
+        touch shown; grep KEY running-a >&2; exit 1\nfi\n";
+    desk.write("restart", &side_by_side::RESTART.replace("#!/bin/sh\n", shows), 0o755);
+
+    refuse(directory.path(), 1);
+    let ended = desk.run(side_by_side::BOTH).expect(9);
+    assert_eq!(ended.stderr.matches("another is drawn").count(), 1, "{ended:?}");
+    let drawn = desk.current();
+    assert!(desk.read("running-a").contains(&drawn) && postgres.accepts(&drawn).await);
+    assert!(ended.stdout.contains("KEY='[secret]'"), "{ended:?}");
+    let status = desk.run(&["rotate", "status", "--json"]).expect(0);
+    for told in [ended.stdout, ended.stderr, status.stdout] {
+        assert!(!told.contains(&drawn), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

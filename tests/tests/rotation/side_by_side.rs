@@ -20,7 +20,7 @@ const CASE: Case = Case {
     retire: &[],
 };
 
-const BOTH: &[&str] = &["rotate", "key", "other"];
+pub(crate) const BOTH: &[&str] = &["rotate", "key", "other"];
 
 /// The value that `other` begins with.
 const OTHER: &str = "other-value-0123456789";
@@ -30,7 +30,7 @@ const TOGETHER: &str = "touch \"checking-$1\"\n[ -e alone ] || [ -e \"checking-$
 
 /// A project in which `key` goes to `a.env` and `other` to `b.env`, each read by an application of its own, with this check
 /// once that was restarted.
-fn desk(check: &str) -> Desk {
+pub(crate) fn desk(check: &str) -> Desk {
     let desk = Desk::new(&CASE);
     desk.write("reseal.toml", PLAN, 0o600);
     desk.write("check", &format!("#!/bin/sh\n[ -e \"restarted-$1\" ] || exit 0\n{check}\n"), 0o755);
@@ -41,7 +41,7 @@ fn desk(check: &str) -> Desk {
     desk
 }
 
-const RESTART: &str = "#!/bin/sh\ncp \"$2\" \"running-$1\"\ntouch \"restarted-$1\"\n";
+pub(crate) const RESTART: &str = "#!/bin/sh\ncp \"$2\" \"running-$1\"\ntouch \"restarted-$1\"\n";
 
 const PLAN: &str = r#"schema = 1
 vault = "v.vault"

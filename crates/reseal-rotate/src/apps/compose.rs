@@ -114,11 +114,6 @@ impl Compose {
         Self { runner: self.runner.knowing(values), ..self.clone() }
     }
 
-    /// The same, run by another runner.
-    pub fn run_by(self, runner: Runner) -> Self {
-        Self { runner, ..self }
-    }
-
     /// What every service would be started with now, by `config`.
     ///
     /// # Errors

@@ -192,12 +192,6 @@ impl<'a> Outside<'a> {
         Ok(())
     }
 
-    /// Lets this one run what the plan names, from now on: it may know more values to take out of what is shown.
-    pub fn run_by(&mut self, runner: Runner) {
-        self.compose = self.compose.take().map(|compose| compose.run_by(runner.clone()));
-        self.runner = runner;
-    }
-
     /// What the rehearsals found that people should know before.
     pub fn notes(&self) -> &[String] {
         &self.notes

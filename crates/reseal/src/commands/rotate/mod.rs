@@ -91,7 +91,7 @@ pub(crate) fn sync(app: &App, args: &SyncArgs) -> Outcome {
 struct Work<'a> {
     app: &'a App,
     plan: &'a Plan,
-    /// Runs what the plan names; made once the vault is open. It learns of new values as they are drawn.
+    /// Runs what the plan names; made once the vault is open. All that share it learn of new values as they are drawn.
     runner: RefCell<Option<Runner>>,
     /// The secrets of which a step failed, also while they are being taken back.
     failing: RefCell<BTreeSet<String>>,
@@ -280,7 +280,8 @@ impl<'a> Work<'a> {
             ));
         }
         let runner = Runner::new(self.plan.directory(), std::env::vars_os(), Known::default());
-        Ok(self.runner.borrow_mut().insert(runner.hiding(&to_mask.values)).clone())
+        runner.hide(&to_mask.values);
+        Ok(self.runner.borrow_mut().insert(runner).clone())
     }
 
     /// What `rotate NAME… [-]` means.

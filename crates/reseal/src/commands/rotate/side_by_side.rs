@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reseal_engine::CancelToken;
 use reseal_rotate::VaultCell;
+use reseal_rotate::process::Runner;
 use reseal_rotate::rotation::{Ended, Footprint, NewValue, Outside, Proposal, Queue, Rotation};
 
 use super::drive::{Order, blocks_the_next};
@@ -23,6 +24,7 @@ pub(super) type Rehearsed<'a> = (Proposal, Outside<'a>);
 struct Company<'c, 'v> {
     vault: &'c VaultCell<'v>,
     args: &'c RotateArgs,
+    runner: Runner,
     cancel: CancelToken,
     herald: &'c Herald,
 }
@@ -43,9 +45,10 @@ impl Work<'_> {
         let footprint =
             |(proposal, _): &Rehearsed<'_>| Footprint::of(self.plan, proposal.name(), proposal.steps());
         let mut queue = Queue::new(&rehearsed.iter().map(footprint).collect::<Vec<_>>());
-        vault.with(|vault| self.runner(vault))?;
-        rehearsed.iter().for_each(|(proposal, _)| self.hide_new(proposal));
-        let company = &Company { vault, args, cancel: self.cancel_token(), herald };
+        // What others show of a log from here on may hold the new values of these.
+        let runner = vault.with(|vault| self.runner(vault))?;
+        runner.hide(rehearsed.iter().map(|(proposal, _)| &proposal.values().new));
+        let company = &Company { vault, args, runner, cancel: self.cancel_token(), herald };
         let mut waiting: Vec<_> = rehearsed.into_iter().map(Some).collect();
         let (mut running, mut so_far) = (FuturesUnordered::new(), Exit::Done);
         loop {
@@ -81,7 +84,7 @@ impl Work<'_> {
         (proposal, outside): Rehearsed<'_>,
         company: &Company<'_, '_>,
     ) -> Result<(Rotation, Ended), Failure> {
-        let Company { vault, args, cancel, herald } = company;
+        let Company { vault, args, runner, cancel, herald } = company;
         let name = proposal.name().to_owned();
         let failed = |error| self.failed(&name, error);
         let can_draw = proposal.is_drawn();
@@ -89,7 +92,6 @@ impl Work<'_> {
         let mut draws = 1;
         loop {
             let (proposal, mut outside) = rehearsed;
-            outside.run_by(vault.with(|vault| self.runner(vault)).map_err(failed)?);
             let reason = args.reason.clone();
             vault.with(|vault| outside.log_in_anew(vault, proposal.steps())).map_err(failed)?;
             let (rotation, _) = vault.with(|vault| proposal.begin(vault, reason)).map_err(failed)?;
@@ -102,18 +104,12 @@ impl Work<'_> {
             self.app.ui.note(format!("{name}: the service refuses this value; another is drawn"));
             draws += 1;
             rehearsed = self.rehearse(vault, &name, NewValue::Drawn, Some(args)).await.map_err(failed)?;
-            self.hide_new(&rehearsed.0);
+            runner.hide([&rehearsed.0.values().new]);
             if cancel.is_cancelled() {
                 return Ok((rotation, ended));
             }
             self.failing.borrow_mut().remove(&name);
         }
-    }
-
-    /// What others show of a log from here on may hold the new value of this one.
-    fn hide_new(&self, proposal: &Proposal) {
-        let mut runner = self.runner.borrow_mut();
-        *runner = runner.as_ref().map(|runner| runner.hiding([&proposal.values().new]));
     }
 
     fn tell_rotated(
