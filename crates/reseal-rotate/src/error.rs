@@ -319,6 +319,16 @@ pub enum RotateError {
         /// The secret.
         secret: String,
     },
+    /// Something else became current while two values worked: it may be the one that would end.
+    #[error("version {to}, which the rotation of `{name}` brought out, is not the current one any more")]
+    NotCurrent {
+        /// The secret, by its name in the plan.
+        name: String,
+        /// The secret, by its name in the vault.
+        secret: String,
+        /// The version.
+        to: u64,
+    },
     /// Another process went on with the rotation.
     #[error("another process changed the rotation of `{secret}` meanwhile")]
     Overtaken {
@@ -409,7 +419,8 @@ impl RotateError {
             | Self::Abandoned { .. }
             | Self::NotAbandoned { .. }
             | Self::NothingToAbandon { .. }
-            | Self::NothingToRetire { .. } => ErrorKind::Refused,
+            | Self::NothingToRetire { .. }
+            | Self::NotCurrent { .. } => ErrorKind::Refused,
             Self::Driven => ErrorKind::Busy,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Directory { .. } => ErrorKind::Failed,
@@ -476,6 +487,9 @@ impl RotateError {
             Self::NotAbandoned { secret, .. } => {
                 format!("mend what stands in the way, then `reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
             }
+            Self::NotCurrent { name, secret, to } => format!(
+                "make it current again with `reseal revert {secret} --to {to} --vault-only` and `reseal sync {name}`, then end the old value; or take the rotation back with `reseal rotate rollback {name}`"
+            ),
             Self::SyncOvertaken { name, .. } => format!(
                 "take it back with `reseal rotate rollback {name}`; then `reseal sync {name}` brings out what is current"
             ),

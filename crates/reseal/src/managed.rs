@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reseal_formats::FormatSpec;
 use reseal_rotate::columns::records;
 use reseal_rotate::plan::Plan;
-use reseal_rotate::rotation::{Rotation, State, latest};
+use reseal_rotate::rotation::{Rotation, State, latest, left_versions};
 use reseal_vault::{ErrorKind, SecretName, Vault};
 
 use crate::app::App;
@@ -168,7 +168,7 @@ pub(crate) fn guard_run(vault: &mut Vault, name: &SecretName, version: u64) -> O
 fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
     let last = latest(vault, name.as_str())?;
     let Some(open) = last.filter(|last| last.is_open() && [last.from, last.to].contains(&version)) else {
-        return Ok(());
+        return guard_left(vault, name, version);
     };
     let refusal = format!("a rotation of `{name}` needs its version {version}");
     let next = match open.state {
@@ -176,6 +176,17 @@ fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome
         _ => way_out(&open),
     };
     Err(Failure::new(Exit::Refused, refusal).because(["it is not over".to_owned()]).hint(next))
+}
+
+fn guard_left(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
+    if !left_versions(vault, name)?.contains(&version) {
+        return Ok(());
+    }
+    let refusal = format!("version {version} of `{name}` is needed to end it where it is still let in");
+    let why = "an abandoned rotation left it".to_owned();
+    Err(Failure::new(Exit::Refused, refusal)
+        .because([why])
+        .hint("rotate it first: the rotation ends what is left as well, and needs its value for that"))
 }
 
 /// A third value would be current in the vault and stand nowhere else, and neither direction would bring it out.

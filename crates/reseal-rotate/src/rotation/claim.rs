@@ -7,7 +7,7 @@ use super::action::{Action, LoginAt, Which};
 use super::connector::{StepError, Values};
 use super::finding::{Finding, Subject, Truth};
 use super::freeze::{self, Former};
-use super::left::{LeftOver, can_be_released, left_over};
+use super::left::{can_be_released, left_over};
 use super::outside::Outside;
 use super::record::{Rotation, State, Step, rotations_of, turn};
 use crate::error::RotateError;
@@ -26,11 +26,11 @@ pub struct Claim {
     /// What would make it true; the current value is the new one.
     pub(super) steps: Vec<Step>,
     pub(super) values: Values,
-    /// What abandoned rotations left.
-    left: Vec<LeftOver>,
+    /// The versions of what abandoned rotations left, as `values` has them.
+    left: Vec<u64>,
     /// When the overlap was over, if nobody ended the old value since.
     overdue: Option<Timestamp>,
-    /// Whether the last rotation has not ended the value before yet, though it may be overdue.
+    /// Whether the last rotation has not ended the value before yet, though it may be overdue or another current since.
     is_overlap: bool,
     /// Whether the value before is still to let in.
     overlaps: bool,
@@ -70,7 +70,7 @@ impl Claim {
         // A value that came by another way says nothing about the rotation before it.
         let brought = last.filter(|last| last.to == to && last.state != State::RolledBack);
         let overdue = brought.and_then(Rotation::retire_due).filter(|due| now.is_some_and(|now| *due <= now));
-        let is_overlap = brought.is_some_and(|last| last.state == State::Overlap);
+        let is_overlap = last.is_some_and(|last| last.state == State::Overlap);
         let former = former(brought, overdue.is_some());
         let mut steps = freeze::standing(plan, name, &settings, former)?;
         let is_new_role = brought.and_then(|last| turn(&last.steps)).map(|turn| &turn.idle);
@@ -99,7 +99,8 @@ impl Claim {
             Some(old) => old,
             None => (to, wrong_value(&OsRandom)?),
         };
-        let values = Values::new(old, new).with_left(left.clone()).of_turn(turn(&steps));
+        let versions = left.iter().map(|left| left.version).collect();
+        let values = Values::new(old, new).with_left(left).of_turn(turn(&steps));
         let overlaps = former.works;
         Ok(Self {
             name: name.to_owned(),
@@ -108,7 +109,7 @@ impl Claim {
             to,
             steps,
             values,
-            left,
+            left: versions,
             overdue,
             is_overlap,
             overlaps,
@@ -164,17 +165,23 @@ impl Claim {
             let mut found = outside.look(&action, &self.values).await;
             found.iter_mut().for_each(|finding| self.tell_of_overlap(finding));
             if let Action::TestLogin { at, value: Which::New, .. } = &action {
-                found.extend(self.look_at_left(at, outside).await);
+                let lets_in = found.iter().all(|finding| finding.truth == Truth::Holds);
+                found.extend(self.look_at_left(at, lets_in, outside).await);
             }
             all.push(found);
         }
         all
     }
 
-    /// Whether what abandoned rotations left still lets in: nobody is to get in with it.
-    async fn look_at_left(&self, at: &LoginAt, outside: &mut Outside<'_>) -> Vec<Finding> {
+    /// Whether what abandoned rotations left still lets in: nobody is to get in with it, unless the current value does not.
+    async fn look_at_left(
+        &self,
+        at: &LoginAt,
+        current_lets_in: bool,
+        outside: &mut Outside<'_>,
+    ) -> Vec<Finding> {
         let mut all = Vec::new();
-        for LeftOver { version, value } in &self.left {
+        for (version, value) in self.left.iter().zip(self.values.left()) {
             let values = Values::new(value.clone(), self.values.new.clone());
             for at in at.everyone() {
                 let refused = Action::TestLogin { at, value: Which::Old, accepted: false };
@@ -182,9 +189,10 @@ impl Claim {
                 for finding in &mut found {
                     finding.target.push_str(&format!(", version {version}"));
                     if finding.lingers {
-                        finding
-                            .saw
-                            .push_str(&format!(", left by an abandoned rotation; {}", self.end_of_left()));
+                        finding.saw.push_str(&format!(
+                            ", left by an abandoned rotation; {}",
+                            self.way_out_of_left(*version, current_lets_in)
+                        ));
                     }
                 }
                 all.extend(found);
@@ -193,10 +201,14 @@ impl Claim {
         all
     }
 
-    fn end_of_left(&self) -> String {
-        match self.is_overlap {
-            true => format!("`reseal rotate retire {}` ends it", self.name),
-            false => "the next rotation ends it".to_owned(),
+    fn way_out_of_left(&self, version: u64, current_lets_in: bool) -> String {
+        let Self { name, secret, .. } = self;
+        match (current_lets_in, self.is_overlap) {
+            (false, _) => format!(
+                "`reseal revert {secret} --to {version} --vault-only` and `reseal sync {name}` go on with it"
+            ),
+            (true, true) => format!("`reseal rotate retire {name}` ends it"),
+            (true, false) => "the next rotation ends it".to_owned(),
         }
     }
 

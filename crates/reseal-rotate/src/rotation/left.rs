@@ -1,14 +1,15 @@
 //! What abandoned rotations left: values that a service may let in until a later rotation has ended them.
 //!
 //! Nothing is stored about them. The journal knows which rotations were abandoned, and that one which is done brought out its
-//! value and only that: what was left before is over with it.
+//! value and only that: what was left before is over with it, as far as it could see. Like the value that it ended itself it
+//! is looked for until the next one is done, since a replica that was down may come back with it.
 
 use std::collections::BTreeSet;
 
 use reseal_crypto::SecretBytes;
 use reseal_vault::{SecretName, Vault, VaultError, VersionSelector, VersionState};
 
-use super::record::{Rotation, State};
+use super::record::{Rotation, State, rotations_of};
 use crate::error::RotateError;
 
 /// A value that an abandoned rotation left.
@@ -41,17 +42,30 @@ pub(super) fn left_over(
     Ok(left)
 }
 
-/// The versions between which the rotations of a secret were abandoned, since the last one that is done.
+/// The versions that abandoned rotations left since the last but one that is done.
 fn versions(rotations: &[Rotation]) -> BTreeSet<u64> {
-    let mut left = BTreeSet::new();
-    for rotation in rotations {
-        match rotation.state {
-            State::Abandoned => left.extend([rotation.from, rotation.to]),
-            State::Done => left.clear(),
-            _ => {}
-        }
-    }
-    left
+    let last_done = rotations.iter().rposition(is_done).unwrap_or_default();
+    &unended(rotations) | &unended(&rotations[..last_done])
+}
+
+/// The versions between which rotations were abandoned since the last one that is done.
+fn unended(rotations: &[Rotation]) -> BTreeSet<u64> {
+    let since = rotations.iter().rposition(is_done).map_or(0, |last| last + 1);
+    let abandoned = rotations[since..].iter().filter(|rotation| rotation.state == State::Abandoned);
+    abandoned.flat_map(|rotation| [rotation.from, rotation.to]).collect()
+}
+
+fn is_done(rotation: &Rotation) -> bool {
+    rotation.state == State::Done
+}
+
+/// The versions of a secret that abandoned rotations left and no later one has ended: their values are needed to end them.
+///
+/// # Errors
+///
+/// [`RotateError::Vault`].
+pub fn left_versions(vault: &mut Vault, secret: &SecretName) -> Result<BTreeSet<u64>, RotateError> {
+    Ok(unended(&rotations_of(vault, secret.as_str())?))
 }
 
 /// Whether the vault still has the value of a version.

@@ -40,6 +40,7 @@ pub use claim::Claim;
 pub use connector::{ColumnWork, Connector, Standing, StepError, Values};
 pub use finding::{Finding, Subject, Truth};
 pub use independent::{Footprint, Queue};
+pub use left::left_versions;
 pub use lock::RotationLock;
 pub(crate) use logins::reached;
 pub use machine::{Ended, Machine, Told, Watch};

@@ -356,6 +356,24 @@ impl Rotation {
         Ok(Values::new(old, new).with_left(left).of_turn(turn(&self.steps)))
     }
 
+    /// The current version, which has the value that the rotation brought out: what a person put in its place may be the one
+    /// that is to end, or one that was left beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`RotateError::NotCurrent`] if another value is current; [`RotateError::Vault`].
+    pub(super) fn current(&self, vault: &mut Vault, values: &Values) -> Result<u64, RotateError> {
+        let secret: SecretName = self.secret.parse()?;
+        let (name, to) = (self.name.clone(), self.to);
+        let not_current = || RotateError::NotCurrent { name, secret: secret.to_string(), to };
+        let current = vault.show(&secret)?.labels.get(Label::Current);
+        let current = current.ok_or_else(not_current.clone())?;
+        if current != self.to && vault.get(&secret, VersionSelector::Number(current))?.value != values.new {
+            return Err(not_current());
+        }
+        Ok(current)
+    }
+
     /// Shows that the end of the old value would work, and changes nothing outside. What the checks of applications
     /// see now is what they are held to afterwards.
     ///

@@ -47,7 +47,7 @@ async fn killed_anywhere_it_ends_or_all_goes_back() {
 
 /// A rotation that was taken back has ended nothing, and several may be abandoned one after another.
 #[tokio::test]
-async fn whatever_was_left_since_the_last_one_that_was_done_ends() {
+async fn whatever_was_left_ends_with_the_next_one_that_is_done() {
     let mut stage = second().await;
     assert!(matches!(stage.ended(Command::RollBack).await, Ended::RolledBack { .. }));
     stage.check_old("taken back");
@@ -59,6 +59,14 @@ async fn whatever_was_left_since_the_last_one_that_was_done_ends() {
     stage.ended(Command::Resume).await;
     assert_eq!(stage.ended(Command::Retire).await, Ended::Done);
     stage.check_new(true, "all of them");
+    stage.begin().await.unwrap();
+    let rotation = stage.rotation();
+    assert!(
+        !rotation.values(&mut stage.vault).unwrap().left().is_empty(),
+        "a replica may come back with them"
+    );
+    stage.ended(Command::Resume).await;
+    assert_eq!(stage.ended(Command::Retire).await, Ended::Done);
     stage.begin().await.unwrap();
     let rotation = stage.rotation();
     assert!(rotation.values(&mut stage.vault).unwrap().left().is_empty(), "it is over with them");

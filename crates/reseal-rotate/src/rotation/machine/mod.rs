@@ -193,7 +193,8 @@ impl<'a, 'v> Machine<'a, 'v> {
     ///
     /// # Errors
     ///
-    /// [`RotateError::NothingToRetire`] unless both values work; those of [`go_on`](Self::go_on).
+    /// [`RotateError::NothingToRetire`] unless both values work; [`RotateError::NotCurrent`] if the new one is not the
+    /// current one any more; those of [`go_on`](Self::go_on).
     pub async fn retire(&mut self) -> Result<Ended, RotateError> {
         match self.rotation.state {
             State::Retiring | State::Unretiring => {}
@@ -203,7 +204,15 @@ impl<'a, 'v> Machine<'a, 'v> {
                 }
                 self.rotation.state = State::Retiring;
                 self.rotation.failure = None;
-                self.save(Event::intent("retire old value"))?;
+                let name: SecretName = self.rotation.secret.parse()?;
+                let current = self.vault.with(|vault| self.rotation.current(vault, &self.values))?;
+                self.commit(|rotation, batch| {
+                    if batch.labels(&name)?.current != Some(current) {
+                        return Err(RotateError::Overtaken { secret: rotation.secret.clone() });
+                    }
+                    rotation.store(batch)?;
+                    Ok(rotation.event(Event::intent("retire old value")))
+                })?;
             }
             _ => return Err(RotateError::NothingToRetire { secret: self.rotation.secret.clone() }),
         }
