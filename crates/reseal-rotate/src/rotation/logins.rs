@@ -312,7 +312,30 @@ fn here(ip: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use reseal_sandbox::redis::{Options, Server as Redis};
+
+    use super::super::left::LeftOver;
     use super::*;
+
+    /// Somebody may put a password back between its end and the proof of that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_an_old_value_is_proved_of_what_was_left_too() {
+        let server = Redis::start(Options::default()).expect("a private Redis starts (package redis-server)");
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("schema = 1\n[servers.cache]\nkind = \"redis\"\nurl = \"{}\"\n", server.url());
+        let plan = Plan::parse(&directory.path().join("reseal.toml"), &text).unwrap();
+        let logins = Logins { plan: &plan, admins: BTreeMap::new() };
+        let value = |text: &str| SecretBytes::copy_from(text.as_bytes());
+        let at = LoginAt { server: "cache".into(), node: None, user: "default".into(), turn: None };
+        let ended = Action::TestLogin { at, value: Which::Old, accepted: false };
+        let kept = SecretBytes::default();
+        let values = Values::new(value("old"), value("new"));
+        let with = |left| values.clone().with_left(vec![LeftOver { version: 2, value: left }]);
+        logins.apply(&ended, &with(value("gone")), &kept, None).await.unwrap();
+        let still = value(server.password());
+        let error = logins.apply(&ended, &with(still), &kept, None).await.unwrap_err();
+        assert!(error.to_string().contains("an abandoned rotation left still lets in"), "{error}");
+    }
 
     fn container(addresses: &[&str], published: &[(u16, &str, u16)]) -> Container {
         Container {
