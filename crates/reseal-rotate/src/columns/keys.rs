@@ -4,7 +4,7 @@ use reseal_crypto::random::OsRandom;
 use reseal_crypto::{ColumnKey, KeyMaterial, KeyRef, Keyring};
 use reseal_engine::RunPlan;
 use reseal_formats::FormatSpec;
-use reseal_vault::{Label, SecretKind, SecretName, Vault, VaultError, VersionSelector};
+use reseal_vault::{Label, SecretKind, SecretName, Vault, VaultError, VersionSelector, VersionState};
 
 use crate::error::RotateError;
 
@@ -58,6 +58,18 @@ pub(super) fn current(vault: &mut Vault, secret: &SecretName) -> Result<KeyRef, 
 /// Releases the keys that a plan names.
 pub(super) fn release(vault: &mut Vault, plan: &RunPlan) -> Result<Keyring, RotateError> {
     release_all(vault, plan.columns.iter().flat_map(|column| [&column.from.key, &column.to.key]))
+}
+
+/// Whether the vault still has the keys that a plan names.
+pub(super) fn are_kept(vault: &mut Vault, plan: &RunPlan) -> Result<bool, RotateError> {
+    for key in plan.columns.iter().flat_map(|column| [&column.from.key, &column.to.key]) {
+        match vault.version(&key.secret.parse()?, VersionSelector::Number(key.version)) {
+            Ok(version) if version.state != VersionState::Destroyed => {}
+            Ok(_) | Err(VaultError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
 }
 
 /// Releases these keys.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Purpose;
 use crate::error::RotateError;
+use crate::plan::{Columns, Plan};
 
 /// The kind of these records in the vault's journal.
 const KIND: &str = "column-run";
@@ -44,7 +45,7 @@ impl RecordState {
 /// A run as the vault keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// Counts the runs of these columns, from 1.
+    /// Counts the runs by this name, from 1.
     pub number: u64,
     /// The columns, by their name in the plan.
     pub columns: String,
@@ -124,6 +125,22 @@ impl RunRecord {
         Some((&column.from.key.secret, column.from.key.version, column.to.key.version))
     }
 
+    /// Whether it is about what a plan means by this name. Another plan may keep its keys in the same vault and give the
+    /// name to columns of its own.
+    pub fn is_of(&self, plan: &Plan, name: &str) -> bool {
+        let is_meant = |columns: &Columns| {
+            columns.is_in(&self.plan.table)
+                && self.keys().is_none_or(|(secret, ..)| secret == plan.secret_name(&columns.key))
+        };
+        self.columns == name && plan.columns(name).is_none_or(is_meant)
+    }
+
+    /// Whether another run is about the same columns.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        let secret = |record: &Self| record.keys().map(|(secret, ..)| secret.to_owned());
+        self.columns == other.columns && self.plan.table == other.plan.table && secret(self) == secret(other)
+    }
+
     /// Whether something is left to do for it: its proof, or the labels.
     pub fn is_unfinished(&self) -> bool {
         matches!(self.state, RecordState::Active | RecordState::Proved)
@@ -164,7 +181,7 @@ impl RunRecord {
 
     /// The run as the vault has it now: another process may have ended it, or taken it back.
     pub(super) fn reload(&mut self, vault: &mut Vault) -> Result<(), RotateError> {
-        match latest(vault, &self.columns)? {
+        match records(vault)?.into_iter().rfind(|other| self.is_beside(other)) {
             Some(now) if now.plan.run == self.plan.run && now.state != RecordState::RolledBack => {
                 *self = now;
                 Ok(())
@@ -216,7 +233,13 @@ pub fn records(vault: &mut Vault) -> Result<Vec<RunRecord>, RotateError> {
     Ok(records)
 }
 
-/// The newest run of these columns.
-pub(super) fn latest(vault: &mut Vault, columns: &str) -> Result<Option<RunRecord>, RotateError> {
-    Ok(records(vault)?.into_iter().rfind(|record| record.columns == columns))
+/// The newest run of what a plan means by this name.
+pub(super) fn latest(vault: &mut Vault, plan: &Plan, name: &str) -> Result<Option<RunRecord>, RotateError> {
+    Ok(records(vault)?.into_iter().rfind(|record| record.is_of(plan, name)))
+}
+
+/// The number of the next run by this name.
+pub(super) fn next_number(vault: &mut Vault, name: &str) -> Result<u64, RotateError> {
+    let last = records(vault)?.into_iter().rfind(|record| record.columns == name);
+    Ok(last.map_or(0, |last| last.number) + 1)
 }

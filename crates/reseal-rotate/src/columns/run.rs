@@ -13,7 +13,7 @@ use reseal_vault::{Event, SecretName, Vault, VaultBatch};
 
 use super::ids::Place;
 use super::keys;
-use super::record::{RecordState, RunRecord, latest, records};
+use super::record::{RecordState, RunRecord, latest, next_number, records};
 use super::second_copy::{SecondCopy, find_second_copy, waiver};
 use super::target::Target;
 use crate::error::{RotateError, UNDONE};
@@ -81,22 +81,28 @@ impl ColumnRun {
         purpose: Purpose,
     ) -> Result<Self, RotateError> {
         let columns = described(plan, name)?;
-        let last = vault.with(|vault| latest(vault, name))?;
+        let last = vault.with(|vault| latest(vault, plan, name))?;
+        let number = vault.with(|vault| next_number(vault, name))?;
         match (purpose, last) {
             (Purpose::Rollback, Some(last)) if last.plan.direction == Direction::Forward => {
-                vault.with(|vault| Self::draft_rollback(plan, vault, &last))
+                vault.with(|vault| Self::draft_rollback(plan, vault, &last, number))
             }
             (Purpose::Run, Some(last))
                 if last.is_unfinished() && last.plan.direction == Direction::Rollback =>
             {
                 Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: "rollback" })
             }
-            (Purpose::Supersede(run), last) => {
+            (Purpose::Supersede(run), _) => {
                 if let Some(known) = vault.with(records)?.into_iter().find(|record| record.plan.run == run) {
                     return Err(RotateError::KnownRun { run, columns: known.columns });
                 }
-                let number = last.map_or(0, |last| last.number) + 1;
                 Self::draft(plan, vault, (name, columns), number, Purpose::Run, Some(run)).await
+            }
+            // What ended may need a version that is destroyed since; the current key is the one to look with then.
+            (Purpose::Verify, Some(last))
+                if !last.is_unfinished() && !vault.with(|vault| keys::are_kept(vault, &last.plan))? =>
+            {
+                Self::draft(plan, vault, (name, columns), number, purpose, None).await
             }
             (_, Some(last)) if last.is_open(purpose) => vault.with(|vault| Self::stored(plan, vault, last)),
             (Purpose::Resume, _) => {
@@ -108,8 +114,7 @@ impl ColumnRun {
             (Purpose::Rollback, None) => {
                 Err(RotateError::NoRun { columns: name.to_owned(), what: "run to take back" })
             }
-            (Purpose::Look | Purpose::Run | Purpose::Verify, last) => {
-                let number = last.map_or(0, |last| last.number) + 1;
+            (Purpose::Look | Purpose::Run | Purpose::Verify, _) => {
                 Self::draft(plan, vault, (name, columns), number, purpose, None).await
             }
         }
@@ -292,9 +297,7 @@ impl ColumnRun {
     /// Ends what the vault holds to be unfinished of these columns: the database went on without it.
     fn end_predecessors(&self, vault: &mut Vault) -> Result<(), RotateError> {
         let is_open = |other: &RunRecord| {
-            other.columns == self.record.columns
-                && other.plan.run != self.record.plan.run
-                && other.is_unfinished()
+            other.is_beside(&self.record) && other.plan.run != self.record.plan.run && other.is_unfinished()
         };
         for mut other in records(vault)?.into_iter().filter(is_open) {
             let event = other.event(Event::done, "reencrypt superseded");
@@ -328,10 +331,15 @@ impl ColumnRun {
         Ok(Self { record, is_stored: true, has_new_key: true, keyring, target })
     }
 
-    fn draft_rollback(plan: &Plan, vault: &mut Vault, forward: &RunRecord) -> Result<Self, RotateError> {
+    fn draft_rollback(
+        plan: &Plan,
+        vault: &mut Vault,
+        forward: &RunRecord,
+        number: u64,
+    ) -> Result<Self, RotateError> {
         let reversed = forward.plan.reversed(RunId::generate(&OsRandom)?);
         let run_key = RunKey::generate(&OsRandom)?;
-        let record = RunRecord::new(forward.number + 1, &forward.columns, &forward.server, reversed, run_key);
+        let record = RunRecord::new(number, &forward.columns, &forward.server, reversed, run_key);
         Ok(Self { is_stored: false, ..Self::stored(plan, vault, record)? })
     }
 
@@ -387,13 +395,13 @@ impl ColumnRun {
         (new, material): (KeyRef, KeyMaterial),
     ) -> Result<Self, RotateError> {
         let columns = described(plan, name)?;
-        let last = vault.with(|vault| latest(vault, name))?;
-        if let Some(last) = last.as_ref().filter(|last| last.is_unfinished()) {
+        let last = vault.with(|vault| latest(vault, plan, name))?;
+        if let Some(last) = last.filter(RunRecord::is_unfinished) {
             return Err(RotateError::Unfinished { columns: name.to_owned(), unfinished: last.kind() });
         }
         let mut keyring = vault.with(|vault| keys::release_all(vault, [&old]))?;
         keyring.insert(new.clone(), material)?;
-        let number = last.map_or(0, |last| last.number) + 1;
+        let number = vault.with(|vault| next_number(vault, name))?;
         let sides = Sides { old, new, to: columns.target(), keyring, supersedes: None };
         Self::draft_with(plan, vault, (name, columns), number, sides).await
     }

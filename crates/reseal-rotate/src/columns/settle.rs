@@ -50,7 +50,7 @@ impl ColumnRun {
     /// Records of every run that led here that the labels moved.
     fn mark_all(&mut self, plan: &Plan, vault: &mut Vault) -> Result<(), RotateError> {
         for sharer in self.sharers(plan) {
-            if let Some(mut other) = latest(vault, &sharer)?.filter(|other| self.leads_where(other)) {
+            if let Some(mut other) = latest(vault, plan, &sharer)?.filter(|other| self.leads_where(other)) {
                 mark(&mut other, vault)?;
             }
         }
@@ -69,7 +69,7 @@ impl ColumnRun {
         }
         let mut behind = Vec::new();
         for sharer in self.sharers(plan) {
-            if !latest(vault, &sharer)?.is_some_and(|other| self.leads_where(&other)) {
+            if !latest(vault, plan, &sharer)?.is_some_and(|other| self.leads_where(&other)) {
                 behind.push(sharer);
             }
         }

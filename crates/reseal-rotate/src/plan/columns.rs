@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use reseal_engine::TableName;
 use reseal_formats::FormatSpec;
 use serde::Deserialize;
 
@@ -53,6 +54,11 @@ impl Columns {
     /// What values shall look like.
     pub fn target(&self) -> FormatSpec {
         self.to.clone().unwrap_or_else(|| self.from.as_target())
+    }
+
+    /// Whether this is their table. SQLite reads names without regard to case.
+    pub(crate) fn is_in(&self, table: &TableName) -> bool {
+        bare(&self.table).eq_ignore_ascii_case(bare(&table.to_string()))
     }
 
     /// A column that both describe.

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::Session;
 
-const TABLE: &str = "crm_client_preferences";
-const OLD_KEY: &str = "the old passphrase";
+pub(crate) const TABLE: &str = "crm_client_preferences";
+pub(crate) const OLD_KEY: &str = "the old passphrase";
 
 /// A session with a plan, an old and a pending key, and 200 rows under the old one.
 pub(crate) struct Columns {
@@ -133,6 +133,18 @@ fn a_rollback_brings_the_old_key_back() {
     assert_eq!(key, OLD_KEY);
     let status = columns.session.json(&["reencrypt", "status"]);
     assert_eq!(status["columns"][0]["direction"], "rollback");
+}
+
+#[test]
+fn a_key_that_nothing_is_under_any_more_is_not_missed() {
+    let columns = Columns::ready();
+    let session = &columns.session;
+    columns.run_object(0);
+    session.run(&["reencrypt", "rollback", "-y"]).done();
+    // What is current now is a copy of the first version.
+    session.run(&["destroy", "crm/db-key", "--version", "1", "-y", "--reason", "unused"]).done();
+    assert!(session.run(&["reencrypt", "verify"]).done().stdout.contains("200 rows read"));
+    assert!(session.run(&["reencrypt", "status"]).done().stdout.contains("rollback"));
 }
 
 #[test]

@@ -4,10 +4,8 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::{Value, json};
 
-use super::columns::Columns;
+use super::columns::{Columns, OLD_KEY, TABLE};
 use super::{Ended, with_key};
-
-const OLD_KEY: &str = "the old passphrase";
 
 fn object(ended: &Ended) -> Value {
     serde_json::from_str(&ended.stdout).unwrap()
@@ -149,4 +147,46 @@ fn labels_stay_where_another_column_cannot_be_proved_again() {
         .unwrap();
     session.run(&["reencrypt", "resume", "names"]).done();
     assert_ne!(session.run(&["get", "crm/db-key"]).done().stdout, OLD_KEY);
+}
+
+/// A second plan with keys in the same vault, which calls columns of its own by the same name.
+fn other_plan(columns: &Columns) {
+    let session = &columns.session;
+    let own =
+        "id INTEGER PRIMARY KEY, email_encrypted TEXT, phone_number_encrypted TEXT, full_name_encrypted TEXT";
+    let copy = format!(
+        "CREATE TABLE other ({own});
+         INSERT INTO other SELECT id, email_encrypted, phone_number_encrypted, full_name_encrypted FROM {TABLE}"
+    );
+    columns.database.execute_batch(&copy).unwrap();
+    let plan = std::fs::read_to_string(session.path("reseal.toml")).unwrap();
+    let plan = plan.replace("prefix = \"crm/\"", "prefix = \"other/\"").replace(TABLE, "other");
+    std::fs::write(session.path("other.toml"), plan).unwrap();
+    session.feed(&["put", "other/db-key", "-"], OLD_KEY.as_bytes()).done();
+    session.run(&["--config", "other.toml", "generate", "other/db-key", "--kind", "key", "--pending"]).done();
+    session.run(&["backup", "create", "c.vault"]).done();
+}
+
+#[test]
+fn plans_that_share_a_vault_keep_to_their_own_columns() {
+    let columns = Columns::ready();
+    other_plan(&columns);
+    let session = &columns.session;
+    let new_of = |table: &str| -> i64 {
+        let count = format!("SELECT count(*) FROM {table} WHERE email_encrypted LIKE 'rs1.%'");
+        columns.database.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    session.run(&["reencrypt", "run", "-y"]).done();
+    assert_eq!((new_of(TABLE), new_of("other")), (200, 0));
+    assert!(
+        session.run(&["--config", "other.toml", "reencrypt", "status"]).done().stdout.contains("no run yet")
+    );
+    session.run(&["--config", "other.toml", "reencrypt", "run", "-y"]).done();
+    assert_eq!((new_of(TABLE), new_of("other")), (200, 200));
+    session.run(&["reencrypt", "rollback", "-y"]).done();
+    assert_eq!((new_of(TABLE), new_of("other")), (0, 200));
+    let verified = session.json(&["--config", "other.toml", "reencrypt", "verify"]);
+    assert_eq!(verified["columns"][0]["keys"]["secret"], "other/db-key", "{verified}");
+    session.run(&["--config", "other.toml", "reencrypt", "rollback", "-y"]).done();
+    assert_eq!((new_of(TABLE), new_of("other")), (0, 0));
 }

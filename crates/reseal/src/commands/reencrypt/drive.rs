@@ -99,7 +99,7 @@ impl Work<'_> {
             Purpose::Resume => last.is_unfinished(),
             // The rotation brings the files back as well.
             Purpose::Rollback => {
-                let run = records(vault)?.into_iter().rfind(|record| record.columns == name);
+                let run = records(vault)?.into_iter().rfind(|record| record.is_of(self.plan, name));
                 last.is_open() || run.is_some_and(|run| run.rotation.is_some())
             }
             _ => last.is_open(),
@@ -131,7 +131,7 @@ impl Work<'_> {
     fn check_rolled_back(&self, vault: &mut Vault, names: &[String], ends: &mut Ends) -> Outcome<()> {
         let known = records(vault)?;
         let waits = |name: &String| {
-            let last = known.iter().rfind(|record| record.columns == *name);
+            let last = known.iter().rfind(|record| record.is_of(self.plan, name));
             last.is_some_and(|last| {
                 last.plan.direction == Direction::Rollback && last.state == RecordState::Proved
             })
@@ -180,7 +180,7 @@ impl Work<'_> {
                     Purpose::Resume => last.is_unfinished(),
                     _ => last.is_open(purpose),
                 };
-                known.iter().rfind(|record| record.columns == *name).is_some_and(is_concerned)
+                known.iter().rfind(|record| record.is_of(self.plan, name)).is_some_and(is_concerned)
             })
             .collect();
         if concerned.is_empty() {

@@ -83,7 +83,7 @@ impl Work<'_> {
         let mut ends = Ends::new(self.app.ui, "columns");
         let mut table = report::status_table();
         for name in self.names(&args.which)? {
-            let Some(last) = known.iter().rfind(|record| record.columns == name) else {
+            let Some(last) = known.iter().rfind(|record| record.is_of(self.plan, &name)) else {
                 if self.plan.columns(&name).is_none() {
                     let known = self.plan.column_names().map(str::to_owned).collect();
                     let error = RotateError::UnknownColumns { name: name.clone(), known };
