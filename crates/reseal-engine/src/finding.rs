@@ -242,7 +242,7 @@ impl Refusal {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoTable(_) | Self::NoColumn(_) => {
-                "check the name, its schema, and the rights of the role".into()
+                "check the name, its schema, and the rights of the role; names stand in the plan without the quotes of SQL".into()
             }
             Self::ColumnType { .. } => "use a column of type text, varchar or bytea".into(),
             Self::RowBindingWithoutKey => "use binding `column`, or add a primary key".into(),
@@ -257,7 +257,7 @@ impl Refusal {
                     "widen the column first: ALTER TABLE … ALTER COLUMN \"{column}\" TYPE varchar({needed})"
                 )
             }
-            Self::RowSecurity(_) => "connect as the owner of the table or as a role with BYPASSRLS".into(),
+            Self::RowSecurity(_) => "connect as a role with BYPASSRLS, or as the owner of the table if its row security is not forced".into(),
             Self::Recovery => "connect to the primary server".into(),
             Self::ReplicaIdentity(relation) => {
                 format!("ALTER TABLE {relation} REPLICA IDENTITY FULL, or add a primary key")
@@ -383,12 +383,17 @@ impl fmt::Display for Warning {
             Self::Published(relation) => {
                 write!(f, "{relation} is published: subscribers receive every new value")
             }
-            Self::Derived(column) => write!(f, "`{column}` is computed again for every rewritten row"),
+            Self::Derived(column) => write!(
+                f,
+                "`{column}`, or what is computed from it, is computed again for every rewritten row"
+            ),
             Self::LongTransaction(session) => write!(f, "long transaction: {session}"),
             Self::PreparedTransaction(name) => {
                 write!(f, "prepared transaction `{name}` holds back the proof")
             }
-            Self::NoKey(relation) => write!(f, "{relation} has no primary or unique NOT NULL key"),
+            Self::NoKey(relation) => {
+                write!(f, "{relation} has no primary or unique NOT NULL key apart from columns of the plan")
+            }
             Self::Unopened { column, count } => {
                 write!(f, "{count} sampled values of column `{column}` open under no key of the plan")
             }

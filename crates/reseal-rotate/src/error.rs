@@ -314,7 +314,7 @@ pub enum RotateError {
         secret: String,
     },
     /// There are not two values.
-    #[error("`{secret}` has no old value that still works")]
+    #[error("no rotation of `{secret}` waits for the end of its old value")]
     NothingToRetire {
         /// The secret.
         secret: String,

@@ -178,8 +178,10 @@ impl Work<'_> {
         let herald = Herald::of(self.app.ui, self.plan, &mut vault)?;
         let mut ends = Ends::new(self.app.ui, "rotations");
         let mut names = self.names_or_all(&which.names)?;
+        let mut is_idle = true;
         if order != Order::Retire {
             let open = self.open(&mut vault, names)?;
+            is_idle = open.rounds.is_empty();
             for round in open.rounds {
                 self.go_on_together(&mut vault, round, order, &mut ends, &herald).await;
             }
@@ -194,6 +196,7 @@ impl Work<'_> {
                 }
                 continue;
             };
+            is_idle = false;
             if blocks_the_next(ends.exit()) {
                 self.app.ui.warn(format!("not begun: {name}"));
                 continue;
@@ -220,6 +223,12 @@ impl Work<'_> {
                     ends.failed(&name, &failure);
                 }
             }
+        }
+        if is_idle && which.names.is_empty() {
+            self.app.ui.note(match order {
+                Order::Retire => "no old value is due to end",
+                _ => "no rotation is open",
+            });
         }
         herald.end(&mut vault).await;
         ends.end()
