@@ -199,6 +199,18 @@ pub enum RotateError {
         /// The id.
         id: ColumnId,
     },
+    /// A run by this name that is not over is about other columns than the plan means.
+    #[error(
+        "the last run of `{columns}` is not over, and is about {table} under key `{key}`, which the plan does not mean by this name"
+    )]
+    OtherColumns {
+        /// The columns, by their name in the plan.
+        columns: String,
+        /// The table of the run.
+        table: String,
+        /// The key of the run.
+        key: String,
+    },
     /// The plan asks for something that this version does not do, and that may not be left out silently.
     #[error("columns `{columns}` ask for `{field}`, which this version does not do")]
     NotDone {
@@ -402,6 +414,7 @@ impl RotateError {
             | Self::Rotated { .. }
             | Self::Keys(_) => ErrorKind::Refused,
             Self::Unfinished { .. }
+            | Self::OtherColumns { .. }
             | Self::Overtaken { .. }
             | Self::SyncOvertaken { .. }
             | Self::OtherRun { .. }
@@ -486,6 +499,9 @@ impl RotateError {
             Self::Rehearsal { hint, .. } => return hint.clone(),
             Self::NotAbandoned { secret, .. } => {
                 format!("mend what stands in the way, then `reseal rotate resume {secret}`, or `reseal rotate rollback {secret}`")
+            }
+            Self::OtherColumns { .. } => {
+                "if they are the same columns, let the plan name table and key as the run does; if another plan with the same vault means others by the name, give these another one".into()
             }
             Self::NotCurrent { name, secret, to } => format!(
                 "make it current again with `reseal revert {secret} --to {to} --vault-only` and `reseal sync {name}`, then end the old value; or take the rotation back with `reseal rotate rollback {name}`"

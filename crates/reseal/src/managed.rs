@@ -168,7 +168,7 @@ pub(crate) fn guard_run(vault: &mut Vault, name: &SecretName, version: u64) -> O
 fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
     let last = latest(vault, name.as_str())?;
     let Some(open) = last.filter(|last| last.is_open() && [last.from, last.to].contains(&version)) else {
-        return guard_left(vault, name, version);
+        return Ok(());
     };
     let refusal = format!("a rotation of `{name}` needs its version {version}");
     let next = match open.state {
@@ -178,15 +178,20 @@ fn guard_rotation(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome
     Err(Failure::new(Exit::Refused, refusal).because(["it is not over".to_owned()]).hint(next))
 }
 
-fn guard_left(vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
-    if !left_versions(vault, name)?.contains(&version) {
+/// Refuses to destroy a version that a rotation needs to end it where it is still let in.
+///
+/// # Errors
+///
+/// An abandoned rotation left it, and the plan manages the secret.
+pub(crate) fn guard_left(app: &App, vault: &mut Vault, name: &SecretName, version: u64) -> Outcome<()> {
+    if !left_versions(vault, name)?.contains(&version) || app.managed(vault, name)?.is_none() {
         return Ok(());
     }
     let refusal = format!("version {version} of `{name}` is needed to end it where it is still let in");
     let why = "an abandoned rotation left it".to_owned();
     Err(Failure::new(Exit::Refused, refusal)
         .because([why])
-        .hint("rotate it first: the rotation ends what is left as well, and needs its value for that"))
+        .hint("rotate it first: that ends what is left as well. Where nothing can let it in any more, take the secret out of the plan"))
 }
 
 /// A third value would be current in the vault and stand nowhere else, and neither direction would bring it out.

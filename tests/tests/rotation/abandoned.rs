@@ -101,6 +101,7 @@ async fn abandoned_password_ends_with_the_next_overlap() {
     assert!(refused.stderr.contains("is not the current one any more"), "{refused:?}");
     assert!(redis.accepts(&left).await && redis.accepts(&new).await && redis.accepts(OLD).await);
     let number = (3..9).find(|number| version(&desk, *number) == new).expect("it has a version");
+    assert!(refused.stderr.contains(&format!("reseal revert key --to {number} --vault-only")), "{refused:?}");
     desk.run(&["revert", "key", "--to", &number.to_string(), "--vault-only"]).expect(0);
     desk.run(&["sync", "key", "-y"]).expect(0);
     assert_eq!(desk.current(), new);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use reseal_crypto::SecretBytes;
 use reseal_engine::{Direction, EngineError, RunKey, RunPlan};
+use reseal_formats::FormatSpec;
 use reseal_vault::{Clock, Event, SystemClock, Timestamp, Vault, VaultBatch};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -135,6 +136,11 @@ impl RunRecord {
         self.columns == name && plan.columns(name).is_none_or(is_meant)
     }
 
+    /// What values look like where it leads.
+    pub(super) fn lands_in(&self) -> Option<&FormatSpec> {
+        self.plan.columns.first().map(|column| &column.to.spec)
+    }
+
     /// Whether another run is about the same columns.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         let secret = |record: &Self| record.keys().map(|(secret, ..)| secret.to_owned());
@@ -234,8 +240,23 @@ pub fn records(vault: &mut Vault) -> Result<Vec<RunRecord>, RotateError> {
 }
 
 /// The newest run of what a plan means by this name.
+///
+/// # Errors
+///
+/// [`RotateError::OtherColumns`] if one by this name that is not over is about something else: it must not get out of sight.
 pub(super) fn latest(vault: &mut Vault, plan: &Plan, name: &str) -> Result<Option<RunRecord>, RotateError> {
-    Ok(records(vault)?.into_iter().rfind(|record| record.is_of(plan, name)))
+    let (own, other): (Vec<_>, Vec<_>) = records(vault)?
+        .into_iter()
+        .filter(|record| record.columns == name)
+        .partition(|record| record.is_of(plan, name));
+    match other.iter().rfind(|other| other.is_unfinished()) {
+        Some(other) => Err(RotateError::OtherColumns {
+            columns: name.to_owned(),
+            table: other.plan.table.to_string(),
+            key: other.keys().map(|(secret, ..)| secret.to_owned()).unwrap_or_default(),
+        }),
+        None => Ok(own.into_iter().next_back()),
+    }
 }
 
 /// The number of the next run by this name.

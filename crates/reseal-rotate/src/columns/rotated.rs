@@ -40,7 +40,7 @@ pub(crate) async fn take_back(
     rotation: &str,
     options: DriveOptions,
 ) -> Result<(), RotateError> {
-    let last = ColumnRun::prepare(plan, vault, name, Purpose::Verify).await?;
+    let last = begun(plan, vault, name).await?;
     if last.record().plan.direction == Direction::Forward && last.status().await?.is_none() {
         return Ok(());
     }
@@ -63,11 +63,22 @@ pub(crate) async fn prove(
     name: &str,
     options: DriveOptions,
 ) -> Result<(), RotateError> {
-    let run = ColumnRun::prepare(plan, vault, name, Purpose::Verify).await?;
+    let run = begun(plan, vault, name).await?;
     let census = run.verify(options).await?.census;
     match census.old() + census.suppressed() {
         0 => Ok(()),
         count => Err(RotateError::OldValues { count, at: place_of(&run, &census) }),
+    }
+}
+
+/// The last run, which the rotation froze when it began.
+async fn begun(plan: &Plan, vault: &VaultCell<'_>, name: &str) -> Result<ColumnRun, RotateError> {
+    let run = ColumnRun::prepare(plan, vault, name, Purpose::Verify).await?;
+    match run.is_begun() {
+        true => Ok(run),
+        false => {
+            Err(RotateError::NoRun { columns: name.to_owned(), what: "run on this table under this key" })
+        }
     }
 }
 

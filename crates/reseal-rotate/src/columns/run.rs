@@ -102,7 +102,9 @@ impl ColumnRun {
             (Purpose::Verify, Some(last))
                 if !last.is_unfinished() && !vault.with(|vault| keys::are_kept(vault, &last.plan))? =>
             {
-                Self::draft(plan, vault, (name, columns), number, purpose, None).await
+                let columns =
+                    Columns { from: last.lands_in().unwrap_or(&columns.from).clone(), ..columns.clone() };
+                Self::draft(plan, vault, (name, &columns), number, purpose, None).await
             }
             (_, Some(last)) if last.is_open(purpose) => vault.with(|vault| Self::stored(plan, vault, last)),
             (Purpose::Resume, _) => {

@@ -58,7 +58,8 @@ impl Columns {
 
     /// Whether this is their table. SQLite reads names without regard to case.
     pub(crate) fn is_in(&self, table: &TableName) -> bool {
-        bare(&self.table).eq_ignore_ascii_case(bare(&table.to_string()))
+        let [own, other] = [&self.table, &table.to_string()].map(|name| name.to_ascii_lowercase());
+        bare(&own) == bare(&other)
     }
 
     /// A column that both describe.

@@ -89,7 +89,16 @@ impl Claim {
             let value = vault.get(&secret, VersionSelector::Number(from))?.value;
             old = Some((from, value)).filter(|(_, value)| *value != new);
         }
-        let in_use: Vec<_> = old.iter().filter(|_| is_overlap).map(|(_, old)| old).chain([&new]).collect();
+        // Where a person put another value in its place, both values of an overlap are let in all the same.
+        let mut overlapping = Vec::new();
+        if let Some(last) = last.filter(|_| is_overlap) {
+            for version in [last.from, last.to] {
+                if can_be_released(vault, &secret, version)? {
+                    overlapping.push(vault.get(&secret, VersionSelector::Number(version))?.value);
+                }
+            }
+        }
+        let in_use: Vec<_> = overlapping.iter().chain([&new]).collect();
         let left = left_over(vault, &secret, &rotations, &in_use)?;
         // What an abandoned rotation left is told of as that.
         if old.as_ref().is_none_or(|(_, old)| left.iter().any(|left| left.value == *old)) {
@@ -165,7 +174,7 @@ impl Claim {
             let mut found = outside.look(&action, &self.values).await;
             found.iter_mut().for_each(|finding| self.tell_of_overlap(finding));
             if let Action::TestLogin { at, value: Which::New, .. } = &action {
-                let lets_in = found.iter().all(|finding| finding.truth == Truth::Holds);
+                let lets_in = found.iter().all(|finding| finding.truth != Truth::Differs);
                 found.extend(self.look_at_left(at, lets_in, outside).await);
             }
             all.push(found);

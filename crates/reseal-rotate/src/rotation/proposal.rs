@@ -362,16 +362,22 @@ impl Rotation {
     /// # Errors
     ///
     /// [`RotateError::NotCurrent`] if another value is current; [`RotateError::Vault`].
-    pub(super) fn current(&self, vault: &mut Vault, values: &Values) -> Result<u64, RotateError> {
+    pub fn check_current(&self, vault: &mut Vault, values: &Values) -> Result<u64, RotateError> {
+        let Self { name, secret, to, .. } = self;
+        let current = self.promoted(vault, values)?;
+        current.ok_or_else(|| RotateError::NotCurrent { name: name.clone(), secret: secret.clone(), to: *to })
+    }
+
+    /// The current version if it has the value that the rotation brings out: its own, or a copy of that.
+    pub(super) fn promoted(&self, vault: &mut Vault, values: &Values) -> Result<Option<u64>, RotateError> {
         let secret: SecretName = self.secret.parse()?;
-        let (name, to) = (self.name.clone(), self.to);
-        let not_current = || RotateError::NotCurrent { name, secret: secret.to_string(), to };
-        let current = vault.show(&secret)?.labels.get(Label::Current);
-        let current = current.ok_or_else(not_current.clone())?;
-        if current != self.to && vault.get(&secret, VersionSelector::Number(current))?.value != values.new {
-            return Err(not_current());
-        }
-        Ok(current)
+        let labels = vault.show(&secret)?.labels;
+        let Some(current) = labels.current.filter(|_| labels.pending != Some(self.to)) else {
+            return Ok(None);
+        };
+        let is_new =
+            current == self.to || vault.get(&secret, VersionSelector::Number(current))?.value == values.new;
+        Ok(is_new.then_some(current))
     }
 
     /// Shows that the end of the old value would work, and changes nothing outside. What the checks of applications

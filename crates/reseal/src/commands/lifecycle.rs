@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::args::{DeleteArgs, DestroyArgs, ReasonArgs, RevertArgs};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::managed::guard_run;
+use crate::managed::{guard_left, guard_run};
 
 /// `revert`: an old version, copied forward.
 ///
@@ -83,6 +83,7 @@ pub(crate) fn destroy(app: &App, args: &DestroyArgs) -> Outcome {
     let (name, mut vault) = opened(app, &args.secret)?;
     let version = vault.version(&name, VersionSelector::Number(args.version))?;
     check_unused(&mut vault, &name, &version)?;
+    guard_left(app, &mut vault, &name, args.version)?;
     let reason = args.secret.reason.as_deref();
     let is_column_key = version.kind == SecretKind::Key
         || app.managed(&vault, &name)?.is_some_and(|managed| managed.is_column_key());

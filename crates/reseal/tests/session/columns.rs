@@ -145,6 +145,16 @@ fn a_key_that_nothing_is_under_any_more_is_not_missed() {
     session.run(&["destroy", "crm/db-key", "--version", "1", "-y", "--reason", "unused"]).done();
     assert!(session.run(&["reencrypt", "verify"]).done().stdout.contains("200 rows read"));
     assert!(session.run(&["reencrypt", "status"]).done().stdout.contains("rollback"));
+
+    let columns = Columns::ready();
+    let session = &columns.session;
+    columns.run_object(0);
+    session.run(&["destroy", "crm/db-key", "--version", "1", "-y", "--reason", "nothing is under it"]).done();
+    let verified = session.json(&["reencrypt", "verify"]);
+    assert_eq!(
+        (&verified["columns"][0]["new"], &verified["columns"][0]["unopened"]),
+        (&600.into(), &0.into())
+    );
 }
 
 #[test]

@@ -97,6 +97,15 @@ fn keys_of_an_unfinished_run_stay() {
     ] {
         session.run(command).code(8).says("needs `crm/db-key` version");
     }
+    // A plan that means something else by the name now does not hide it.
+    let plan = std::fs::read_to_string(session.path("reseal.toml")).unwrap();
+    std::fs::write(session.path("reseal.toml"), plan.replace("crm_client_preferences", "renamed")).unwrap();
+    for command in ["run", "resume", "rollback", "verify"] {
+        let arguments = ["reencrypt", command, "prefs", "-y"];
+        let arguments = if command == "verify" { &arguments[..3] } else { &arguments[..] };
+        session.run(arguments).code(7).says("is not over, and is about main.crm_client_preferences");
+    }
+    std::fs::write(session.path("reseal.toml"), plan.replace("crm_client", "Main.crm_client")).unwrap();
     session.run(&["reencrypt", "resume", "-y"]).done();
 }
 

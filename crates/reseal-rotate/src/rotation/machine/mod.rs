@@ -205,7 +205,7 @@ impl<'a, 'v> Machine<'a, 'v> {
                 self.rotation.state = State::Retiring;
                 self.rotation.failure = None;
                 let name: SecretName = self.rotation.secret.parse()?;
-                let current = self.vault.with(|vault| self.rotation.current(vault, &self.values))?;
+                let current = self.vault.with(|vault| self.rotation.check_current(vault, &self.values))?;
                 self.commit(|rotation, batch| {
                     if batch.labels(&name)?.current != Some(current) {
                         return Err(RotateError::Overtaken { secret: rotation.secret.clone() });
@@ -401,6 +401,7 @@ impl<'a, 'v> Machine<'a, 'v> {
         }
         let name: SecretName = self.rotation.secret.parse()?;
         let runs = self.vault.with(|vault| Settlement::of(vault, &self.rotation.id(), true))?;
+        let new = self.vault.with(|vault| self.rotation.promoted(vault, &self.values))?;
         let rotation = &mut self.rotation;
         rotation.attention = None;
         rotation.state = State::RolledBack;
@@ -409,7 +410,7 @@ impl<'a, 'v> Machine<'a, 'v> {
             let labels = batch.labels(&name)?;
             if labels.pending == Some(rotation.to) {
                 batch.discard_pending(&name)?;
-            } else if labels.current == Some(rotation.to) {
+            } else if new.is_some() && labels.current == new {
                 batch.revert(&name, rotation.from)?;
             }
             runs.put(batch)?;

@@ -248,6 +248,7 @@ impl Work<'_> {
         let values = vault.with(|vault| rotation.values(vault))?;
         herald.know(&values);
         if order == Order::Retire && rotation.state == State::Overlap {
+            vault.with(|vault| rotation.check_current(vault, &values))?;
             rotation.rehearse_end(outside, &values).await?;
         }
         let (ui, name) = (self.app.ui, rotation.name.clone());
