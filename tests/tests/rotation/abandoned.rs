@@ -117,6 +117,25 @@ async fn abandoned_password_ends_with_the_next_overlap() {
     check_silent(&desk);
 }
 
+/// The current value may be a copy of the new one, which a person put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_before_an_overlap_goes_back_from_a_copy() {
+    let redis = Redis::start();
+    redis.reset().await;
+    let desk = Desk::with_servers(&OVERLAP, &redis.plan());
+    let left = abandon(&desk);
+    desk.run(ROTATE).expect(0);
+    let new = desk.current();
+    for number in ["2", "3"] {
+        desk.run(&["revert", "key", "--to", number, "--vault-only"]).expect(0);
+        desk.run(&["sync", "key", "-y"]).expect(0);
+    }
+    assert_eq!(desk.current(), new);
+    desk.run(&["rotate", "rollback", "key", "-y"]).expect(0);
+    desk.check_old("taken back from a copy");
+    assert!(redis.accepts(OLD).await && redis.accepts(&left).await && !redis.accepts(&new).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_password_ends_at_once_in_an_emergency() {
     let redis = Redis::start();
