@@ -63,13 +63,19 @@ pub(super) fn release(vault: &mut Vault, plan: &RunPlan) -> Result<Keyring, Rota
 /// Whether the vault still has the keys that a plan names.
 pub(super) fn are_kept(vault: &mut Vault, plan: &RunPlan) -> Result<bool, RotateError> {
     for key in plan.columns.iter().flat_map(|column| [&column.from.key, &column.to.key]) {
-        match vault.version(&key.secret.parse()?, VersionSelector::Number(key.version)) {
-            Ok(version) if version.state != VersionState::Destroyed => {}
-            Ok(_) | Err(VaultError::NotFound { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
+        if !is_kept(vault, &key.secret.parse()?, key.version)? {
+            return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether the vault still has the value of a version.
+pub(crate) fn is_kept(vault: &mut Vault, secret: &SecretName, version: u64) -> Result<bool, RotateError> {
+    match vault.version(secret, VersionSelector::Number(version)) {
+        Err(VaultError::NotFound { .. }) => Ok(false),
+        version => Ok(version?.state != VersionState::Destroyed),
+    }
 }
 
 /// Releases these keys.

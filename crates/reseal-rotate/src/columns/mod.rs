@@ -18,7 +18,7 @@ mod second_copy;
 mod settle;
 mod target;
 
-pub(crate) use keys::needed_kind;
+pub(crate) use keys::{is_kept, needed_kind};
 pub use record::{RecordState, RunRecord, records};
 pub(crate) use rotated::{Settlement, prove, reencrypt, take_back};
 pub use run::{ColumnRun, DriveOptions, Purpose};

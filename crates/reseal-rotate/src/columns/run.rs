@@ -72,7 +72,8 @@ impl ColumnRun {
     ///
     /// [`RotateError::UnknownColumns`], [`RotateError::NoCurrentKey`], [`RotateError::NoPendingKey`],
     /// [`RotateError::WrongKind`],
-    /// [`RotateError::NoRun`], [`RotateError::Unfinished`], [`RotateError::KnownRun`], [`RotateError::ColumnId`], and those
+    /// [`RotateError::NoRun`], [`RotateError::Unfinished`], [`RotateError::KnownRun`],
+    /// [`RotateError::OtherColumns`], [`RotateError::ColumnId`], and those
     /// of vault and database.
     pub async fn prepare(
         plan: &Plan,

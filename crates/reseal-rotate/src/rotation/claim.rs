@@ -7,9 +7,10 @@ use super::action::{Action, LoginAt, Which};
 use super::connector::{StepError, Values};
 use super::finding::{Finding, Subject, Truth};
 use super::freeze::{self, Former};
-use super::left::{can_be_released, left_over};
+use super::left::left_over;
 use super::outside::Outside;
 use super::record::{Rotation, State, Step, rotations_of, turn};
+use crate::columns::is_kept;
 use crate::error::RotateError;
 use crate::plan::Plan;
 use crate::services::wrong_value;
@@ -84,7 +85,7 @@ impl Claim {
         let from = brought.map(|last| last.from).or(info.labels.get(Label::Previous));
         let mut old = None;
         if let Some(from) = from
-            && can_be_released(vault, &secret, from)?
+            && is_kept(vault, &secret, from)?
         {
             let value = vault.get(&secret, VersionSelector::Number(from))?.value;
             old = Some((from, value)).filter(|(_, value)| *value != new);
@@ -93,7 +94,7 @@ impl Claim {
         let mut overlapping = Vec::new();
         if let Some(last) = last.filter(|_| is_overlap) {
             for version in [last.from, last.to] {
-                if can_be_released(vault, &secret, version)? {
+                if is_kept(vault, &secret, version)? {
                     overlapping.push(vault.get(&secret, VersionSelector::Number(version))?.value);
                 }
             }

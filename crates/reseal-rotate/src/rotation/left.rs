@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use reseal_crypto::SecretBytes;
-use reseal_vault::{SecretName, Vault, VaultError, VersionSelector, VersionState};
+use reseal_vault::{SecretName, Vault, VersionSelector};
 
 use super::record::{Rotation, State, rotations_of};
+use crate::columns::is_kept;
 use crate::error::RotateError;
 
 /// A value that an abandoned rotation left.
@@ -31,7 +32,7 @@ pub(super) fn left_over(
 ) -> Result<Vec<LeftOver>, RotateError> {
     let mut left: Vec<LeftOver> = Vec::new();
     for version in versions(rotations) {
-        if !can_be_released(vault, secret, version)? {
+        if !is_kept(vault, secret, version)? {
             continue;
         }
         let value = vault.get(secret, VersionSelector::Number(version))?.value;
@@ -66,16 +67,4 @@ fn is_done(rotation: &Rotation) -> bool {
 /// [`RotateError::Vault`].
 pub fn left_versions(vault: &mut Vault, secret: &SecretName) -> Result<BTreeSet<u64>, RotateError> {
     Ok(unended(&rotations_of(vault, secret.as_str())?))
-}
-
-/// Whether the vault still has the value of a version.
-pub(super) fn can_be_released(
-    vault: &mut Vault,
-    secret: &SecretName,
-    version: u64,
-) -> Result<bool, RotateError> {
-    match vault.version(secret, VersionSelector::Number(version)) {
-        Err(VaultError::NotFound { .. }) => Ok(false),
-        version => Ok(version?.state != VersionState::Destroyed),
-    }
 }
